@@ -1,0 +1,303 @@
+//! What Kafka looks like from inside: the port that the runtime sees, and that three brokers implement
+//! (rdkafka in `kafka/`, librdkafka's mock cluster through the same adapter, memory in `testing/broker.rs`).
+//!
+//! A rebalance is a value that comes out of [`Consumer::poll`]; nobody calls back into a task.
+
+use crate::error::Result;
+use crate::record::{Headers, Timestamp};
+use std::fmt;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One partition of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Names a partition.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// The records of one poll. Keys and values lie one after the other in `bytes`, so that a record costs a copy and no
+/// allocation; a [`RawRecord`] keeps the whole batch's bytes alive until it has been processed.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Keys and values of all records.
+    pub bytes: Vec<u8>,
+    /// The records, in the order in which they came.
+    pub records: Vec<BatchRecord>,
+    /// The partitions of this batch; `BatchRecord::source` points here.
+    pub sources: Vec<TopicPartition>,
+}
+
+/// One record of a [`Batch`].
+#[derive(Debug, Clone)]
+pub struct BatchRecord {
+    /// Index into [`Batch::sources`].
+    pub source: u32,
+    /// The record's offset.
+    pub offset: i64,
+    /// The record's timestamp; -1 where it has none.
+    pub timestamp_ms: Timestamp,
+    /// Where the key is in [`Batch::bytes`]; `None` is null.
+    pub key: Option<Range<u32>>,
+    /// Where the value is in [`Batch::bytes`]; `None` is null.
+    pub value: Option<Range<u32>>,
+    /// The record's headers.
+    pub headers: Headers,
+}
+
+impl Batch {
+    /// Forgets the records. The bytes' buffer is a new one if a record still points into the old one.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.sources.clear();
+    }
+
+    /// The index of `partition` in [`Batch::sources`], added where it is new. Batches hold few partitions and come in
+    /// runs of one, so the last one is looked at first.
+    pub fn source(&mut self, topic: &Arc<str>, partition: i32) -> u32 {
+        let same = |tp: &TopicPartition| tp.partition == partition && *tp.topic == **topic;
+        if let Some(i) = self.sources.iter().rposition(same) {
+            return i as u32;
+        }
+        self.sources.push(TopicPartition { topic: topic.clone(), partition });
+        self.sources.len() as u32 - 1
+    }
+
+    /// Appends a record.
+    pub fn push(
+        &mut self,
+        source: u32,
+        offset: i64,
+        timestamp_ms: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Headers,
+    ) {
+        let mut keep = |part: Option<&[u8]>| {
+            part.map(|part| {
+                let start = self.bytes.len() as u32;
+                self.bytes.extend_from_slice(part);
+                start..self.bytes.len() as u32
+            })
+        };
+        let (key, value) = (keep(key), keep(value));
+        self.records.push(BatchRecord { source, offset, timestamp_ms, key, value, headers });
+    }
+}
+
+/// One consumed record, as it lies in a partition's queue: bytes, not yet decoded.
+#[derive(Debug, Clone)]
+pub struct RawRecord {
+    /// The bytes of the batch that it came with.
+    pub bytes: Rc<Vec<u8>>,
+    /// Offset, timestamp, headers, and where key and value are.
+    pub meta: BatchRecord,
+}
+
+impl RawRecord {
+    /// The key's bytes; `None` is null.
+    #[inline]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.meta.key.as_ref().map(|r| &self.bytes[r.start as usize..r.end as usize])
+    }
+
+    /// The value's bytes; `None` is null.
+    #[inline]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.meta.value.as_ref().map(|r| &self.bytes[r.start as usize..r.end as usize])
+    }
+}
+
+/// What came out of a poll besides records.
+#[derive(Debug)]
+pub enum Event {
+    /// The group gave this member these partitions, in addition to those it has. It fetches nothing of them until
+    /// [`Consumer::assign`] is called.
+    Assigned(Vec<TopicPartition>),
+    /// The group asks these partitions back. They stay this member's until [`Consumer::unassign`] is called: commit
+    /// first, then call it.
+    Revoking(Vec<TopicPartition>),
+    /// These partitions belong to others already; what is not committed can no longer be. Call `unassign` all the same.
+    Lost(Vec<TopicPartition>),
+    /// Everything of this partition, up to `offset`, has been delivered: its lag is zero for now.
+    End {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset of the next record to come.
+        offset: i64,
+    },
+    /// A fetch met an offset that the log no longer or not yet has, and no `auto.offset.reset` covers it.
+    OffsetOutOfRange(TopicPartition),
+    /// A passing trouble, such as a broker that is gone: the client retries by itself; shown in health and log.
+    Trouble(crate::error::Error),
+    /// A subscribed topic does not exist (any more).
+    MissingTopic(String),
+}
+
+/// A committed offset, with the metadata string that was committed with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset of the next record to consume.
+    pub offset: i64,
+    /// Kafka Streams keeps the partition's time in it (`compat`: `02` · i64, base64).
+    pub metadata: String,
+}
+
+/// A consumer: a member of the group after [`subscribe`](Consumer::subscribe), or a reader of partitions that are given
+/// by [`assign`](Consumer::assign) alone (restore). Owned by one thread.
+///
+/// Requests block at most the client's request timeout; a timeout or a lost connection is [`Kind::Broker`], being
+/// fenced or no longer a member [`Kind::Migrated`], authorization and the like [`Kind::BrokerFatal`].
+///
+/// [`Kind::Broker`]: crate::error::Kind::Broker
+/// [`Kind::Migrated`]: crate::error::Kind::Migrated
+/// [`Kind::BrokerFatal`]: crate::error::Kind::BrokerFatal
+pub trait Consumer {
+    /// Joins the group with these topics.
+    fn subscribe(&mut self, topics: &[Arc<str>]) -> Result;
+    /// Waits up to `timeout` for a first record or event, then adds all that is there without waiting, up to
+    /// `max_records` records, to `batch`, and events to `events`.
+    fn poll(&mut self, timeout: Duration, max_records: usize, batch: &mut Batch, events: &mut Vec<Event>) -> Result;
+    /// Starts to fetch these partitions at these offsets; `None` is the earliest offset (`auto.offset.reset` otherwise).
+    /// Adds to those already assigned.
+    fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result;
+    /// Stops fetching these partitions, and gives them back to the group where it asked for them.
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result;
+    /// Holds these partitions: nothing of them comes out of `poll` until `resume`. Records already fetched may be
+    /// dropped and fetched again.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result;
+    /// Ends `pause`.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result;
+    /// The group's committed offsets, in the order asked for.
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>>;
+    /// Commits, and waits for the answer.
+    fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result;
+    /// The end offset of the partition as of the last fetch, without asking the broker; `None` while unknown.
+    fn cached_end_offset(&self, partition: &TopicPartition) -> Option<i64>;
+    /// Earliest and end offsets, asked from the broker, in the order asked for.
+    fn offset_bounds(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Range<i64>>>;
+    /// The group metadata that a transaction needs; opaque to the runtime.
+    fn group_metadata(&mut self) -> Option<Box<dyn std::any::Any>>;
+    /// Ends the membership. `leave` tells the group at once; otherwise a member with a stable identity may come back.
+    fn close(&mut self, leave: bool) -> Result;
+}
+
+/// One record to produce.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The topic.
+    pub topic: &'a Arc<str>,
+    /// The partition; `None`: by murmur2 of the key as Java's producer does it, any partition for a null key.
+    pub partition: Option<i32>,
+    /// The key's bytes.
+    pub key: Option<&'a [u8]>,
+    /// The value's bytes.
+    pub value: Option<&'a [u8]>,
+    /// The timestamp; `None`: the producer's clock.
+    pub timestamp_ms: Option<Timestamp>,
+    /// The headers.
+    pub headers: &'a Headers,
+}
+
+/// A record that the broker or the client refused, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// Where it should have gone.
+    pub topic: Arc<str>,
+    /// Its key, for the dead letter.
+    pub key: Option<Vec<u8>>,
+    /// Its value, for the dead letter.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, for the dead letter.
+    pub headers: Headers,
+    /// Its timestamp.
+    pub timestamp_ms: Option<Timestamp>,
+    /// Why: `Kind::Record` where this record alone is at fault (too large), otherwise the broker's trouble.
+    pub error: crate::error::Error,
+}
+
+/// A producer, idempotent; owned by one thread, used by all of its tasks.
+pub trait Producer {
+    /// Takes the record into the client's queue. Waits while the queue is full, serving delivery reports meanwhile: that
+    /// is the backpressure. A record that is refused at once or later comes out of [`refused`](Producer::refused).
+    fn send(&mut self, record: Outgoing<'_>) -> Result;
+    /// Serves delivery reports without waiting. Call it once per turn.
+    fn serve(&mut self);
+    /// Waits until everything sent has been acknowledged or refused, at most `timeout`.
+    fn flush(&mut self, timeout: Duration) -> Result;
+    /// Takes the records that were refused since the last call.
+    fn refused(&mut self) -> Vec<Refused>;
+    /// Records acknowledged so far, for metrics.
+    fn acknowledged(&self) -> u64;
+}
+
+/// What is known of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// The number of partitions.
+    pub partitions: i32,
+}
+
+/// A topic to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// The name.
+    pub name: String,
+    /// The number of partitions.
+    pub partitions: i32,
+    /// The replication factor; -1 is the broker's default.
+    pub replication: i32,
+    /// The settings, such as `cleanup.policy`.
+    pub config: Vec<(String, String)>,
+}
+
+/// Topics: look-up and creation.
+pub trait Admin {
+    /// The topics of these names; `None` where there is none. Does not create any.
+    fn topics(&mut self, names: &[String]) -> Result<Vec<Option<TopicInfo>>>;
+    /// Creates topics; one that exists already is no error.
+    fn create_topics(&mut self, topics: &[NewTopic]) -> Result;
+}
+
+/// Which consumer is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A member of the group; the number is its stream thread's.
+    Main {
+        /// The stream thread's number, from 1.
+        thread: usize,
+    },
+    /// Reads changelogs for the thread of this number.
+    Restore {
+        /// The stream thread's number, from 1.
+        thread: usize,
+    },
+}
+
+/// Makes clients. One per application; each client belongs to the thread that asked for it.
+pub trait Broker: Send + Sync {
+    /// A consumer for `role`.
+    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>>;
+    /// The producer of stream thread `thread`.
+    fn producer(&self, thread: usize) -> Result<Box<dyn Producer>>;
+    /// An admin client.
+    fn admin(&self) -> Result<Box<dyn Admin>>;
+}

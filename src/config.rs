@@ -1,0 +1,140 @@
+//! Configuration: what may be set, its defaults, and what it means once checked.
+
+use crate::error::Result;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to do with one record that is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Stop: the thread ends with an error that names the record.
+    Fail,
+    /// Skip the record, count and log it.
+    Continue,
+    /// Send it as consumed to the dead-letter topic, with KIP-1034's headers, and go on.
+    DeadLetter,
+}
+
+/// The policy of each stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorPolicies {
+    /// Bytes that do not decode (`errors.deserialization`).
+    pub deserialization: Policy,
+    /// Closures that return an error (`errors.processing`).
+    pub processing: Policy,
+    /// Results that do not encode or that the broker refuses (`errors.production`).
+    pub production: Policy,
+    /// The topic for dead letters (`errors.dead.letter.topic`).
+    pub dead_letter_topic: Option<String>,
+}
+
+/// What to do when a thread ends with an error or a panic. Source: KIP-671.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncaught {
+    /// Start another thread in its place.
+    ReplaceThread,
+    /// Close this client; its state becomes ERROR.
+    ShutdownClient,
+    /// Close every instance of the application. (Until instances talk to each other: this one, with its own exit code.)
+    ShutdownApplication,
+}
+
+/// `topology.optimization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Optimization {
+    /// Tables use their source topic as changelog.
+    pub reuse_ktable_source_topics: bool,
+    /// Repartition topics below one key change are merged.
+    pub merge_repartition_topics: bool,
+    /// A stream joined with itself keeps one store.
+    pub single_store_self_join: bool,
+}
+
+/// The runtime's settings, checked. Kafka Streams' keys under `[streams]`; defaults are Kafka Streams' unless said.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `application.id`: the group, the prefix of internal topics, the folder under `state.dir`.
+    pub application_id: String,
+    /// `bootstrap.servers`.
+    pub bootstrap_servers: String,
+    /// `client.id`; default `<application.id>-<process id>`.
+    pub client_id: Option<String>,
+    /// `num.stream.threads`, default 1.
+    pub num_stream_threads: usize,
+    /// `commit.interval.ms`, default 30000.
+    pub commit_interval: Duration,
+    /// `state.dir`.
+    pub state_dir: PathBuf,
+    /// `topology.optimization`.
+    pub optimization: Optimization,
+    /// `max.task.idle.ms`, default 0; negative: never wait.
+    pub max_task_idle_ms: i64,
+    /// `buffered.records.per.partition`, default 1000.
+    pub buffered_records_per_partition: usize,
+    /// `poll.ms`, default 100.
+    pub poll: Duration,
+    /// `replication.factor` of internal topics, default -1 (the broker's).
+    pub replication_factor: i32,
+    /// `task.timeout.ms`, default 300000.
+    pub task_timeout: Duration,
+    /// `statestore.cache.max.bytes`: budget of uncommitted writes and of hot rows, of all threads together.
+    pub cache_max_bytes: usize,
+    /// `rocksdb.block.cache.bytes`: shared by all stores.
+    pub block_cache_bytes: usize,
+    /// `rocksdb.write.buffer.bytes`: shared by all stores.
+    pub write_buffer_bytes: usize,
+    /// `shutdown.timeout.ms`: the deadline of a drain, default 30000.
+    pub shutdown_timeout: Duration,
+    /// `stall.limit.ms`: a thread with lag and without progress for longer is not live, default 60000.
+    pub stall_limit: Duration,
+    /// `[errors]`.
+    pub errors: ErrorPolicies,
+    /// `errors.uncaught`.
+    pub uncaught: Uncaught,
+    /// `[consumer]`: librdkafka's settings for consumers.
+    pub consumer: Vec<(String, String)>,
+    /// `[producer]`: librdkafka's settings for producers.
+    pub producer: Vec<(String, String)>,
+    /// `[admin]`: librdkafka's settings for admin clients.
+    pub admin: Vec<(String, String)>,
+}
+
+impl Config {
+    /// The defaults, for an application of this id.
+    pub fn new(application_id: impl Into<String>) -> Self {
+        Self {
+            application_id: application_id.into(),
+            bootstrap_servers: "localhost:9092".into(),
+            client_id: None,
+            num_stream_threads: 1,
+            commit_interval: Duration::from_secs(30),
+            state_dir: std::env::temp_dir().join("watersmeet"),
+            optimization: Optimization::default(),
+            max_task_idle_ms: 0,
+            buffered_records_per_partition: 1000,
+            poll: Duration::from_millis(100),
+            replication_factor: -1,
+            task_timeout: Duration::from_secs(300),
+            cache_max_bytes: 32 << 20,
+            block_cache_bytes: 32 << 20,
+            write_buffer_bytes: 32 << 20,
+            shutdown_timeout: Duration::from_secs(30),
+            stall_limit: Duration::from_secs(60),
+            errors: ErrorPolicies {
+                deserialization: Policy::Fail,
+                processing: Policy::Fail,
+                production: Policy::Fail,
+                dead_letter_topic: None,
+            },
+            uncaught: Uncaught::ShutdownClient,
+            consumer: Vec::new(),
+            producer: Vec::new(),
+            admin: Vec::new(),
+        }
+    }
+
+    /// Checks combinations; called before any thread starts.
+    pub fn check(&self) -> Result {
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! What operators of one task share while a record goes through: the record's origin, stores, outbox, error policies.
+
+use crate::broker::{RawRecord, TopicPartition};
+use crate::config::{ErrorPolicies, Policy};
+use crate::error::{Error, Kind, Result};
+use crate::record::{Headers, Timestamp};
+use crate::serdes::{Encoded, SerdeError};
+use crate::state::{StoreId, TaskState};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Where the record being processed came from.
+#[derive(Debug, Clone)]
+pub struct RecordContext {
+    /// Topic and partition.
+    pub partition: Rc<TopicPartition>,
+    /// The record as it was consumed.
+    pub raw: RawRecord,
+    /// Its timestamp, as the extractor gave it.
+    pub timestamp_ms: Timestamp,
+}
+
+/// The number of a topic in an [`Outbox`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicId(usize);
+
+/// Records on their way to the producer. Keys and values are encoded straight into one buffer, so that producing costs no
+/// allocation; the thread drains it after each run of records.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    topics: Vec<Arc<str>>,
+    bytes: Vec<u8>,
+    records: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    topic: TopicId,
+    partition: Option<i32>,
+    key: Option<Range<usize>>,
+    value: Option<Range<usize>>,
+    timestamp_ms: Option<Timestamp>,
+    headers: Headers,
+}
+
+impl Outbox {
+    /// The number of `topic`, new or known.
+    pub fn topic(&mut self, topic: &str) -> TopicId {
+        let known = self.topics.iter().position(|t| **t == *topic);
+        TopicId(known.unwrap_or_else(|| {
+            self.topics.push(topic.into());
+            self.topics.len() - 1
+        }))
+    }
+
+    /// The name behind a number.
+    pub fn topic_name(&self, topic: TopicId) -> &Arc<str> {
+        &self.topics[topic.0]
+    }
+
+    /// Appends a record; `encode` appends key or value bytes to the buffer that it is given. On an error nothing is
+    /// appended.
+    pub fn push<E>(
+        &mut self,
+        topic: TopicId,
+        partition: Option<i32>,
+        timestamp_ms: Option<Timestamp>,
+        headers: Headers,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<Encoded, E>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<Encoded, E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        let mut part = |encode: &mut dyn FnMut(&mut Vec<u8>) -> Result<Encoded, E>| {
+            let from = self.bytes.len();
+            Ok(match encode(&mut self.bytes)? {
+                Encoded::Null => None,
+                Encoded::Bytes => Some(from..self.bytes.len()),
+            })
+        };
+        let (mut key, mut value) = (Some(key), Some(value));
+        let parts = part(&mut |out| key.take().map_or(Ok(Encoded::Null), |f| f(out)))
+            .and_then(|k| Ok((k, part(&mut |out| value.take().map_or(Ok(Encoded::Null), |f| f(out)))?)));
+        match parts {
+            Ok((key, value)) => {
+                self.records.push(Entry { topic, partition, key, value, timestamp_ms, headers });
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    /// Bytes that are waiting.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Hands every record to `send`, in order, and forgets them.
+    pub fn drain(&mut self, mut send: impl FnMut(crate::broker::Outgoing<'_>) -> Result) -> Result {
+        let mut result = Ok(());
+        for e in &self.records {
+            result = send(crate::broker::Outgoing {
+                topic: &self.topics[e.topic.0],
+                partition: e.partition,
+                key: e.key.clone().map(|r| &self.bytes[r]),
+                value: e.value.clone().map(|r| &self.bytes[r]),
+                timestamp_ms: e.timestamp_ms,
+                headers: &e.headers,
+            });
+            if result.is_err() {
+                break;
+            }
+        }
+        self.records.clear();
+        self.bytes.clear();
+        result
+    }
+}
+
+/// Counts of one task since it was made; the thread publishes the differences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records processed.
+    pub processed: u64,
+    /// Records dropped: null key or value where none may be, negative timestamp, or skipped by a `continue` policy.
+    pub dropped: u64,
+    /// Records sent to the dead-letter topic.
+    pub dead_lettered: u64,
+    /// Records handed to sinks.
+    pub produced: u64,
+    /// Records of a stream that found no row in the table that they are joined with.
+    pub join_misses: u64,
+}
+
+/// The stages at which one record can be at fault, each with its own policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Bytes that do not decode.
+    Deserialization,
+    /// An operator's closure returned an error.
+    Processing,
+    /// A result that does not encode, or that the broker refuses.
+    Production,
+}
+
+/// What the operators of one task share.
+pub struct Cx {
+    /// The record being processed; `None` between records.
+    pub current: Option<RecordContext>,
+    /// The task's partition number: where its changelog records go.
+    pub partition: i32,
+    /// The task's stores.
+    pub state: Box<dyn TaskState>,
+    /// Per store, where its changes are logged.
+    pub changelogs: Vec<Option<TopicId>>,
+    /// Records on their way to the producer.
+    pub outbox: Outbox,
+    /// Counts since the task was made.
+    pub counts: Counts,
+    /// The largest timestamp that the task has processed; -1 before the first.
+    pub stream_time_ms: Timestamp,
+    /// What to do with a record that is at fault.
+    pub policies: ErrorPolicies,
+    /// Where dead letters go.
+    pub dead_letters: Option<TopicId>,
+}
+
+impl Cx {
+    /// Drops the record that is being processed, and counts it.
+    pub fn drop_record(&mut self, node: &str, why: &str) {
+        self.counts.dropped += 1;
+        match &self.current {
+            Some(c) => tracing::warn!(
+                node,
+                topic = &*c.partition.topic,
+                partition = c.partition.partition,
+                offset = c.raw.meta.offset,
+                "record dropped: {why}"
+            ),
+            None => tracing::warn!(node, "record dropped: {why}"),
+        }
+    }
+
+    /// Writes to a store and, where it is logged, its changelog.
+    pub fn put(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>, timestamp_ms: Timestamp) -> Result {
+        todo!("changelog layer: {store:?} {key:?} {value:?} {timestamp_ms}")
+    }
+
+    /// One record is at fault: does what the policy of that stage says. `Ok` means: skip the record and go on.
+    pub fn faulty_record(&mut self, stage: Stage, node: &str, cause: &dyn std::fmt::Display) -> Result {
+        let policy = match stage {
+            Stage::Deserialization => self.policies.deserialization,
+            Stage::Processing => self.policies.processing,
+            Stage::Production => self.policies.production,
+        };
+        let mut error = Error::new(Kind::Record, format!("{stage:?} failed: {cause}")).node(node);
+        if let Some(c) = &self.current {
+            error = error.topic(&*c.partition.topic).partition(c.partition.partition).offset(c.raw.meta.offset);
+        }
+        match policy {
+            Policy::Fail => Err(error.hint(
+                "correct or skip the record at its source, or set errors.<stage> to \"continue\" or \"dead-letter\"",
+            )),
+            Policy::Continue => {
+                self.counts.dropped += 1;
+                tracing::warn!("{error}; the record is skipped (policy: continue)");
+                Ok(())
+            }
+            Policy::DeadLetter => self.dead_letter(&error),
+        }
+    }
+
+    /// Sends the record being processed, as it was consumed, to the dead-letter topic with KIP-1034's headers.
+    fn dead_letter(&mut self, error: &Error) -> Result {
+        let (Some(topic), Some(c)) = (self.dead_letters, &self.current) else {
+            return Err(Error::new(Kind::Config, "the policy is dead-letter, but there is no dead-letter topic")
+                .key("errors.dead.letter.topic.name"));
+        };
+        let mut headers = c.raw.meta.headers.clone();
+        let mut add = |name: &str, value: &str| headers.add(format!("__streams.errors.{name}"), Some(value.as_bytes()));
+        add("exception", &format!("watersmeet::{:?}", error.kind()));
+        add("message", &error.to_string());
+        add("stacktrace", &error.to_string());
+        add("topic", &c.partition.topic);
+        add("partition", &c.partition.partition.to_string());
+        add("offset", &c.raw.meta.offset.to_string());
+        let (key, value) = (c.raw.key(), c.raw.value());
+        let bytes = |part: Option<&[u8]>, out: &mut Vec<u8>| -> Result<Encoded, SerdeError> {
+            Ok(part.map_or(Encoded::Null, |part| {
+                out.extend_from_slice(part);
+                Encoded::Bytes
+            }))
+        };
+        let _infallible =
+            self.outbox.push(topic, None, Some(c.timestamp_ms), headers, |o| bytes(key, o), |o| bytes(value, o));
+        self.counts.dead_lettered += 1;
+        tracing::warn!("{error}; sent to the dead-letter topic");
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Operators: what a record meets between source and sink. One file each; an operator knows the next port, its stores and
+//! [`Cx`], and neither Kafka nor the runtime.
+
+pub mod cx;
+
+pub use cx::{Cx, Outbox, RecordContext};
+
+use crate::error::Result;
+use crate::record::{Data, Record};
+use std::any::Any;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The only contract an operator knows: take a record, hand results to the port that it owns.
+pub trait Push<K, V> {
+    /// Takes one record. An error ends the task; what a policy covers is handled inside.
+    fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result;
+}
+
+/// Where an operator sends its results.
+pub type Port<K, V> = Box<dyn Push<K, V>>;
+
+/// A [`Port`] whose types only the two DSL nodes at its ends know. Opened once per edge and task, never per record.
+pub type ErasedPort = Box<dyn Any>;
+
+/// Opens an erased port.
+///
+/// # Panics
+/// Where the DSL joined two nodes of different types, which its typed handles rule out.
+pub fn open<K: 'static, V: 'static>(port: ErasedPort) -> Port<K, V> {
+    *port.downcast().expect("the DSL joined two ports of different types")
+}
+
+/// Ends a branch that nobody reads.
+struct Nowhere;
+
+impl<K, V> Push<K, V> for Nowhere {
+    fn push(&mut self, _: &mut Cx, _: Record<K, V>) -> Result {
+        Ok(())
+    }
+}
+
+/// Sends each record to several ports, depth first, in the order in which they were added (as Kafka Streams does).
+struct Tee<K, V> {
+    first: Vec<Port<K, V>>,
+    last: Port<K, V>,
+}
+
+impl<K: Data, V: Data> Push<K, V> for Tee<K, V> {
+    fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
+        for port in &mut self.first {
+            port.push(cx, record.clone())?;
+        }
+        self.last.push(cx, record)
+    }
+}
+
+/// One port that several parents push to. The graph has no cycles, so the borrow cannot collide.
+struct Shared<K, V>(Rc<RefCell<Port<K, V>>>);
+
+impl<K, V> Push<K, V> for Shared<K, V> {
+    fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
+        self.0.borrow_mut().push(cx, record)
+    }
+}
+
+/// Makes one port of the ports of all children.
+pub fn join_children<K: Data, V: Data>(children: Vec<ErasedPort>) -> Port<K, V> {
+    let mut ports: Vec<Port<K, V>> = children.into_iter().map(open).collect();
+    match ports.pop() {
+        None => Box::new(Nowhere),
+        Some(last) if ports.is_empty() => last,
+        Some(last) => Box::new(Tee { first: ports, last }),
+    }
+}
+
+/// Makes `count` ports, one per parent, out of one.
+pub fn share<K: 'static, V: 'static>(port: ErasedPort, count: usize) -> Vec<ErasedPort> {
+    if count == 1 {
+        return vec![port];
+    }
+    let shared = Rc::new(RefCell::new(open::<K, V>(port)));
+    (0..count).map(|_| Box::new(Box::new(Shared(shared.clone())) as Port<K, V>) as ErasedPort).collect()
+}

@@ -1,0 +1,142 @@
+//! The topology: a graph of untyped nodes with names, edges, stores and the recipe for their ports. No K, no V.
+
+pub mod describe;
+pub mod split;
+
+use crate::broker::RawRecord;
+use crate::error::Result;
+use crate::operators::{Cx, ErasedPort};
+use crate::record::Timestamp;
+use crate::state::{StoreId, StoreSpec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A node: index into [`Topology::nodes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// A topic's name: as written by the user, or internal, then without the `<application.id>-` that it gets on the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TopicName {
+    /// A topic of the user's.
+    User(String),
+    /// A repartition or subscription topic that the application owns.
+    Internal(String),
+}
+
+impl TopicName {
+    /// The name without prefix, as `describe()` prints it.
+    pub fn plain(&self) -> &str {
+        match self {
+            TopicName::User(name) | TopicName::Internal(name) => name,
+        }
+    }
+
+    /// The name on the broker.
+    pub fn on_broker(&self, application_id: &str) -> String {
+        match self {
+            TopicName::User(name) => name.clone(),
+            TopicName::Internal(name) => format!("{application_id}-{name}"),
+        }
+    }
+}
+
+/// The entry of a task: gets a topic's raw records and decodes them.
+pub trait Source {
+    /// The record's timestamp, by which the task chooses among its partitions. Negative: the record is dropped.
+    fn timestamp(&mut self, raw: &RawRecord, partition_time_ms: Timestamp) -> Timestamp;
+    /// Decodes the record and pushes it through the task. What the error policy covers is handled inside.
+    fn process(&mut self, cx: &mut Cx) -> Result;
+}
+
+/// What a node is for.
+pub enum NodeKind {
+    /// Reads topics.
+    Source {
+        /// These topics.
+        topics: Vec<TopicName>,
+        /// True where other sources of the task wait until this one has reached the end offsets seen at start
+        /// (`join.table.ready`).
+        bootstrap: bool,
+        /// Makes the source of one task out of its children's ports.
+        make: Arc<dyn Fn(&mut Build, Vec<ErasedPort>) -> Box<dyn Source> + Send + Sync>,
+    },
+    /// Processes records.
+    Processor(Recipe),
+    /// Writes to a topic.
+    Sink {
+        /// The topic; `None` where each record names its own.
+        topic: Option<TopicName>,
+        /// How its port is made.
+        recipe: Recipe,
+    },
+}
+
+/// How the ports of a node are made, once per task.
+#[derive(Clone)]
+pub struct Recipe {
+    /// Turns the children's ports (in the order in which they were added) into the node's own.
+    pub make: Arc<dyn Fn(&mut Build, Vec<ErasedPort>) -> ErasedPort + Send + Sync>,
+    /// [`crate::operators::share`] of the node's input types.
+    pub share: fn(ErasedPort, usize) -> Vec<ErasedPort>,
+}
+
+/// One node of the topology.
+pub struct Node {
+    /// Its name, unique in the topology.
+    pub name: String,
+    /// What it is for.
+    pub kind: NodeKind,
+    /// The nodes that it gets records from, in the order in which they were declared.
+    pub parents: Vec<NodeId>,
+    /// The stores that it uses, by name, in the order in which they were connected.
+    pub stores: Vec<String>,
+}
+
+impl Node {
+    /// The topics that it reads; none for other nodes.
+    pub fn source_topics(&self) -> &[TopicName] {
+        match &self.kind {
+            NodeKind::Source { topics, .. } => topics,
+            _ => &[],
+        }
+    }
+}
+
+/// What a node sees of the task that it is made for.
+pub struct Build<'a> {
+    /// The node's own name.
+    pub node: String,
+    /// The task's stores, by name.
+    pub stores: &'a BTreeMap<String, StoreId>,
+    /// Gives each topic that the task writes to a number for its outbox.
+    pub outbox: &'a mut crate::operators::Outbox,
+    /// The application's id, the prefix of internal topics.
+    pub application_id: &'a str,
+}
+
+impl Build<'_> {
+    /// The store of that name.
+    ///
+    /// # Panics
+    /// Where the node was not connected to it, which the DSL does when it adds the node.
+    pub fn store(&self, name: &str) -> StoreId {
+        *self.stores.get(name).unwrap_or_else(|| panic!("node {} is not connected to store {name}", self.node))
+    }
+}
+
+/// The whole graph, checked and ready to run. Cheap to share; each thread makes its own tasks from it.
+#[derive(Default)]
+pub struct Topology {
+    /// All nodes, in the order in which they were added; parents come before children.
+    pub nodes: Vec<Node>,
+    /// All stores, by name.
+    pub stores: BTreeMap<String, StoreSpec>,
+}
+
+impl Topology {
+    /// The children of `node`, in the order in which they were added.
+    pub fn children(&self, node: NodeId) -> Vec<NodeId> {
+        (0..self.nodes.len()).map(NodeId).filter(|&n| self.nodes[n.0].parents.contains(&node)).collect()
+    }
+}

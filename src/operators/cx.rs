@@ -5,7 +5,7 @@ use crate::config::{ErrorPolicies, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::serdes::{Encoded, SerdeError};
-use crate::state::{StoreId, TaskState};
+use crate::state::{StoreId, TaskState, timestamped};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -166,6 +166,8 @@ pub struct Cx {
     pub policies: ErrorPolicies,
     /// Where dead letters go.
     pub dead_letters: Option<TopicId>,
+    /// Scratch for rows.
+    pub(crate) row: Vec<u8>,
 }
 
 impl Cx {
@@ -184,9 +186,34 @@ impl Cx {
         }
     }
 
-    /// Writes to a store and, where it is logged, its changelog.
-    pub fn put(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>, timestamp_ms: Timestamp) -> Result {
-        todo!("changelog layer: {store:?} {key:?} {value:?} {timestamp_ms}")
+    /// Writes a row with its timestamp to a store and, where the store is logged, to its changelog: there the timestamp is
+    /// the record's own (`compat`: a deleted row's is that of the record being processed).
+    pub fn put_timestamped(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp_ms: Timestamp,
+    ) -> Result {
+        match value {
+            None => self.state.put(store, key, None)?,
+            Some(value) => {
+                timestamped::encode(value, timestamp_ms, &mut self.row);
+                self.state.put(store, key, Some(&self.row))?;
+            }
+        }
+        if let Some(topic) = self.changelogs[store.0] {
+            let partition = Some(self.partition);
+            let _infallible: Result<(), SerdeError> = self.outbox.push(
+                topic,
+                partition,
+                Some(timestamp_ms),
+                Headers::default(),
+                |out| Ok(append(Some(key), out)),
+                |out| Ok(append(value, out)),
+            );
+        }
+        Ok(())
     }
 
     /// One record is at fault: does what the policy of that stage says. `Ok` means: skip the record and go on.
@@ -228,16 +255,24 @@ impl Cx {
         add("partition", &c.partition.partition.to_string());
         add("offset", &c.raw.meta.offset.to_string());
         let (key, value) = (c.raw.key(), c.raw.value());
-        let bytes = |part: Option<&[u8]>, out: &mut Vec<u8>| -> Result<Encoded, SerdeError> {
-            Ok(part.map_or(Encoded::Null, |part| {
-                out.extend_from_slice(part);
-                Encoded::Bytes
-            }))
-        };
-        let _infallible =
-            self.outbox.push(topic, None, Some(c.timestamp_ms), headers, |o| bytes(key, o), |o| bytes(value, o));
+        let _infallible: Result<(), SerdeError> = self.outbox.push(
+            topic,
+            None,
+            Some(c.timestamp_ms),
+            headers,
+            |out| Ok(append(key, out)),
+            |out| Ok(append(value, out)),
+        );
         self.counts.dead_lettered += 1;
         tracing::warn!("{error}; sent to the dead-letter topic");
         Ok(())
     }
+}
+
+/// Appends bytes that are encoded already.
+fn append(part: Option<&[u8]>, out: &mut Vec<u8>) -> Encoded {
+    part.map_or(Encoded::Null, |part| {
+        out.extend_from_slice(part);
+        Encoded::Bytes
+    })
 }

@@ -2,8 +2,15 @@
 //! [`Cx`], and neither Kafka nor the runtime.
 
 pub mod cx;
+pub(crate) mod filter;
+pub(crate) mod map;
+pub(crate) mod sink;
+pub(crate) mod source;
+pub(crate) mod stream_table_join;
+pub(crate) mod table_source;
 
 pub use cx::{Cx, Outbox, RecordContext};
+pub use source::TimestampExtractor;
 
 use crate::error::Result;
 use crate::record::{Data, Record};

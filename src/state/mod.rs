@@ -3,6 +3,7 @@
 pub mod memory;
 pub mod restore;
 pub mod rocksdb;
+pub mod timestamped;
 
 use crate::broker::TopicPartition;
 use crate::error::Result;

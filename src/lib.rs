@@ -28,3 +28,14 @@ pub mod runtime;
 // -- watch, test --
 pub mod http;
 pub mod testing;
+
+/// Everything that a topology usually needs.
+pub mod prelude {
+    pub use crate::config::Config;
+    pub use crate::dsl::{Consumed, Joined, KStream, KTable, Materialized, Produced, StreamsBuilder};
+    pub use crate::error::{Error, Result};
+    pub use crate::record::{Headers, Record};
+    pub use crate::runtime::Streams;
+    pub use crate::serdes::{Serde, SerdeRef};
+    pub use crate::topology::Topology;
+}

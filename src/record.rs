@@ -93,14 +93,12 @@ impl Headers {
     }
 }
 
-/// Types that flow through a topology. Implemented for every type that fits; nothing to write.
-pub trait Data: Clone + Nullable + 'static {}
-impl<T: Clone + Nullable + 'static> Data for T {}
+/// Types that flow through a topology: what can be cloned and is `serde::Serialize`, by which nulls are told
+/// ([`Nullable`]); which serde writes the bytes is another matter. Implemented for every type that fits; nothing to write.
+pub trait Data: Clone + Serialize + 'static {}
+impl<T: Clone + Serialize + 'static> Data for T {}
 
-/// Knows whether a value is Kafka's null. Only `Option`'s `None` is.
-///
-/// Implemented for every `serde::Serialize` type; the check compiles to a constant for all types but `Option`.
-/// For a type without serde write `impl Nullable for MyType {}`.
+/// Knows whether a value is Kafka's null. Only `Option`'s `None` is. The check compiles to a constant for all other types.
 ///
 /// ```
 /// use watersmeet::record::Nullable;
@@ -109,9 +107,7 @@ impl<T: Clone + Nullable + 'static> Data for T {}
 /// ```
 pub trait Nullable {
     /// True for `None`.
-    fn is_null(&self) -> bool {
-        false
-    }
+    fn is_null(&self) -> bool;
 }
 
 impl<T: Serialize> Nullable for T {

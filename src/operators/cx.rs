@@ -98,11 +98,16 @@ impl Outbox {
         self.bytes.len()
     }
 
-    /// Hands every record to `send`, in order, and forgets them.
+    /// True where nothing is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Hands the records to `send`, in order, and forgets those that it took. At the first error it stops: what is left
+    /// is handed over by the next call.
     pub fn drain(&mut self, mut send: impl FnMut(crate::broker::Outgoing<'_>) -> Result) -> Result {
-        let mut result = Ok(());
-        for e in &self.records {
-            result = send(crate::broker::Outgoing {
+        for (i, e) in self.records.iter().enumerate() {
+            let sent = send(crate::broker::Outgoing {
                 topic: &self.topics[e.topic.0],
                 partition: e.partition,
                 key: e.key.clone().map(|r| &self.bytes[r]),
@@ -110,13 +115,20 @@ impl Outbox {
                 timestamp_ms: e.timestamp_ms,
                 headers: &e.headers,
             });
-            if result.is_err() {
-                break;
+            if let Err(error) = sent {
+                self.records.drain(..i);
+                return Err(error);
             }
         }
         self.records.clear();
         self.bytes.clear();
-        result
+        Ok(())
+    }
+
+    /// Forgets everything: the task is closed dirty.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.bytes.clear();
     }
 }
 
@@ -133,6 +145,28 @@ pub struct Counts {
     pub produced: u64,
     /// Records of a stream that found no row in the table that they are joined with.
     pub join_misses: u64,
+}
+
+impl Counts {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        self.with(other, u64::wrapping_add)
+    }
+
+    /// What has come since `earlier`.
+    pub fn minus(self, earlier: Self) -> Self {
+        self.with(earlier, u64::wrapping_sub)
+    }
+
+    fn with(self, other: Self, f: fn(u64, u64) -> u64) -> Self {
+        Self {
+            processed: f(self.processed, other.processed),
+            dropped: f(self.dropped, other.dropped),
+            dead_lettered: f(self.dead_lettered, other.dead_lettered),
+            produced: f(self.produced, other.produced),
+            join_misses: f(self.join_misses, other.join_misses),
+        }
+    }
 }
 
 /// The stages at which one record can be at fault, each with its own policy.

@@ -1,2 +1,204 @@
-//! The runtime.
+//! The runtime: threads, tasks, commit. `Streams` is the client's handle.
+
+mod assignment;
+mod commit;
+mod prepare;
+mod queue;
+mod shared;
 pub mod status;
+mod supervisor;
+mod task;
+mod task_init;
+pub mod thread;
+
+pub use status::{State, StreamsStatus};
+pub use supervisor::Ended;
+pub use task::TaskId;
+
+use crate::broker::Broker;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::error::Result;
+use crate::http::{HttpServer, TopologyViews, View};
+use crate::kafka::KafkaBroker;
+use crate::metrics::Metrics;
+use crate::state::directory::StateDirectory;
+use crate::state::{Engine, MemoryBudget};
+use crate::topology::Topology;
+use prepare::Plan;
+use shared::Shared;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thread::App;
+
+/// A running topology: the client. Source: `KafkaStreams`.
+///
+/// ```no_run
+/// use watersmeet::prelude::*;
+/// # let topology: Topology = unimplemented!();
+/// let streams = Streams::start(topology, Config::from_file("config/search-join.toml")?)?;
+/// streams.serve_http("0.0.0.0:8080")?;
+/// let ended = streams.run_until_signal()?;
+/// std::process::exit(ended.exit_code());
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
+pub struct Streams {
+    app: Arc<App>,
+    supervisor: Option<JoinHandle<()>>,
+    http: Mutex<Vec<HttpServer>>,
+    views: TopologyViews,
+}
+
+impl Streams {
+    /// Starts the topology on the Kafka that `config` names. Returns at once; a broker that cannot be reached yet is
+    /// waited for, and shown in the status.
+    ///
+    /// # Errors
+    /// Settings that do not fit together, and a state directory that cannot be used.
+    pub fn start(topology: Topology, config: Config) -> Result<Self> {
+        config.check()?;
+        let directory = Self::directory(&topology, &config)?;
+        let broker = Arc::new(KafkaBroker::connect(&config, Some(directory.process_id()))?);
+        Self::start_in(topology, config, broker, SystemClock::shared(), directory)
+    }
+
+    /// Starts the topology on any broker and clock.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on(
+        topology: Topology,
+        config: Config,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        config.check()?;
+        let directory = Self::directory(&topology, &config)?;
+        Self::start_in(topology, config, broker, clock, directory)
+    }
+
+    fn directory(topology: &Topology, config: &Config) -> Result<StateDirectory> {
+        let persistent = topology.stores.values().any(|store| store.engine == Engine::RocksDb);
+        StateDirectory::open(&config.state_dir, &config.application_id, persistent)
+    }
+
+    fn start_in(
+        topology: Topology,
+        config: Config,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        directory: StateDirectory,
+    ) -> Result<Self> {
+        let views = TopologyViews {
+            text: topology.describe(),
+            mermaid: topology.mermaid(),
+            dot: topology.dot(),
+            json: topology.json(),
+        };
+        let app = Arc::new(app(topology, config, broker, clock, directory)?);
+        let supervisor = Some(supervisor::start(app.clone()));
+        Ok(Self { app, supervisor, http: Mutex::default(), views })
+    }
+
+    /// States, threads, tasks, lag, restore, counts: now.
+    pub fn status(&self) -> StreamsStatus {
+        self.app.shared.status()
+    }
+
+    /// The client's state.
+    pub fn state(&self) -> State {
+        self.app.shared.state()
+    }
+
+    /// Waits until the client is in one of these states; false where it is not after `timeout`.
+    pub fn wait_for(&self, states: &[State], timeout: Duration) -> bool {
+        self.app.shared.wait_for(states, timeout)
+    }
+
+    /// The client's metrics.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.app.metrics.clone()
+    }
+
+    /// Serves the probes, metrics, topology and the page on this address until the client is dropped. Returns the address,
+    /// with the port that was given where `:0` was asked for.
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub fn serve_http(&self, address: &str) -> Result<SocketAddr> {
+        let view = LiveView { app: self.app.clone(), topology: self.views.clone() };
+        let server = crate::http::serve(address, Arc::new(view))?;
+        let address = server.address();
+        self.http.lock().unwrap_or_else(PoisonError::into_inner).push(server);
+        Ok(address)
+    }
+
+    /// Stops taking records, commits, closes all tasks. True where that was done within `timeout`; otherwise threads are
+    /// left behind, and what they had not committed is processed again after the next start.
+    pub fn close(&self, timeout: Duration) -> bool {
+        supervisor::close(&self.app, timeout)
+    }
+
+    /// Waits for SIGTERM or SIGINT, then drains within `shutdown.timeout.ms`; or for the client to end by an error.
+    ///
+    /// # Errors
+    /// The signal handlers cannot be set.
+    pub fn run_until_signal(&self) -> Result<Ended> {
+        supervisor::run_until_signal(&self.app)
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        if self.close(self.app.config.shutdown_timeout)
+            && let Some(supervisor) = self.supervisor.take()
+        {
+            // The supervisor cannot panic without a message of its own, and there is nobody left to tell.
+            let _ = supervisor.join();
+        }
+    }
+}
+
+/// Everything that the threads of one client share, checked.
+pub(crate) fn app(
+    topology: Topology,
+    config: Config,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    directory: StateDirectory,
+) -> Result<App> {
+    let plan = Plan::new(topology, &config.application_id)?;
+    let shared = Shared::new(config.application_id.clone(), clock, config.stall_limit);
+    Ok(App {
+        plan,
+        broker,
+        shared: Arc::new(shared),
+        metrics: Metrics::new(&config.application_id),
+        directory,
+        budget: MemoryBudget::new(&config),
+        partition_counts: Mutex::default(),
+        config,
+    })
+}
+
+/// What HTTP sees of a running client.
+struct LiveView {
+    app: Arc<App>,
+    topology: TopologyViews,
+}
+
+impl View for LiveView {
+    fn status(&self) -> StreamsStatus {
+        self.app.shared.status()
+    }
+
+    fn topology(&self) -> TopologyViews {
+        self.topology.clone()
+    }
+
+    fn metrics_text(&self) -> String {
+        self.app.metrics.text(&self.app.shared.status())
+    }
+}

@@ -1,1 +1,4 @@
-//! (to be written)
+use super::*;
+pub fn json<T: serde::Serialize + serde::de::DeserializeOwned + 'static>() -> SerdeRef<T> {
+    todo!()
+}

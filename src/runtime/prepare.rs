@@ -1,0 +1,162 @@
+//! Before the first task: do the topics exist, do joined ones agree in their partitions, are the changelogs there?
+
+use super::assignment::Inputs;
+use crate::broker::{Admin, NewTopic};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::state::Changelog;
+use crate::topology::split::{SubTopology, sub_topologies};
+use crate::topology::{NodeId, NodeKind, TopicName, Topology};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The topology as it meets one application's topics.
+pub(crate) struct Plan {
+    pub(crate) topology: Topology,
+    pub(crate) sub_topologies: Vec<SubTopology>,
+    /// Source topics per sub-topology, by their names on the broker.
+    pub(crate) inputs: Inputs,
+}
+
+impl Plan {
+    pub(crate) fn new(topology: Topology, application_id: &str) -> Result<Self> {
+        let sub_topologies = sub_topologies(&topology)?;
+        let topics = |s: &SubTopology| s.source_topics.iter().map(|t| t.on_broker(application_id).into()).collect();
+        let inputs = sub_topologies.iter().map(topics).collect();
+        Ok(Self { topology, sub_topologies, inputs })
+    }
+
+    /// Every source topic, once.
+    pub(crate) fn source_topics(&self) -> BTreeSet<Arc<str>> {
+        self.inputs.iter().flatten().cloned().collect()
+    }
+
+    /// Topics that sinks write to, and the dead-letter topic.
+    fn written_topics(&self, config: &Config) -> BTreeSet<String> {
+        let sinks = self.topology.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::Sink { topic: Some(TopicName::User(topic)), .. } => Some(topic.clone()),
+            _ => None,
+        });
+        sinks.chain(config.errors.dead_letter_topic.clone()).collect()
+    }
+
+    /// The sets of source topics that one store brings together: their partitions must agree.
+    fn copartitioned(&self, application_id: &str) -> Vec<BTreeSet<Arc<str>>> {
+        let users = |store: &str| {
+            let uses = |n: &usize| self.topology.nodes[*n].stores.iter().any(|s| s == store);
+            (0..self.topology.nodes.len()).filter(uses).map(NodeId).collect::<Vec<_>>()
+        };
+        let sources = |store: &String| {
+            let mut topics = BTreeSet::new();
+            for user in users(store) {
+                self.topics_above(user, application_id, &mut topics);
+            }
+            topics
+        };
+        self.topology.stores.keys().map(sources).collect()
+    }
+
+    fn topics_above(&self, node: NodeId, application_id: &str, topics: &mut BTreeSet<Arc<str>>) {
+        let node = &self.topology.nodes[node.0];
+        topics.extend(node.source_topics().iter().map(|t| t.on_broker(application_id).into()));
+        for parent in &node.parents {
+            self.topics_above(*parent, application_id, topics);
+        }
+    }
+
+    /// Looks the topics up, checks them, and creates the changelogs that are missing. Returns the partition counts of the
+    /// source topics.
+    ///
+    /// # Errors
+    /// [`Kind::Topology`] where a topic is missing or partition counts do not fit, [`Kind::Broker`] where the broker gives
+    /// no answer (worth trying again).
+    pub(crate) fn prepare(&self, admin: &mut dyn Admin, config: &Config) -> Result<BTreeMap<Arc<str>, i32>> {
+        let sources: Vec<Arc<str>> = self.source_topics().into_iter().collect();
+        let names: Vec<String> = sources.iter().map(ToString::to_string).collect();
+        let mut counts = BTreeMap::new();
+        for (topic, info) in sources.iter().zip(admin.topics(&names)?) {
+            let info = info.ok_or_else(|| missing(topic, "source"))?;
+            counts.insert(topic.clone(), info.partitions);
+        }
+        let written: Vec<String> = self.written_topics(config).into_iter().collect();
+        for (topic, info) in written.iter().zip(admin.topics(&written)?) {
+            if info.is_none() {
+                return Err(missing(topic, "output"));
+            }
+        }
+        for group in self.copartitioned(&config.application_id) {
+            let different: BTreeSet<i32> = group.iter().map(|topic| counts[topic]).collect();
+            if different.len() > 1 {
+                let list: Vec<_> = group.iter().map(|topic| format!("{topic}={}", counts[topic])).collect();
+                return Err(Error::new(
+                    Kind::Topology,
+                    format!(
+                        "Following topics do not have the same number of partitions: [{{{}}}], so their records of one \
+                         key do not meet in one task",
+                        list.join(", ")
+                    ),
+                )
+                .hint("give the joined topics equal partition counts, and write both with the same partitioner"));
+            }
+        }
+        self.changelogs(admin, config, &counts)?;
+        Ok(counts)
+    }
+
+    fn changelogs(&self, admin: &mut dyn Admin, config: &Config, counts: &BTreeMap<Arc<str>, i32>) -> Result {
+        let mut wanted = Vec::new();
+        for (sub_topology, inputs) in self.sub_topologies.iter().zip(&self.inputs) {
+            let partitions = inputs.iter().map(|topic| counts[topic]).max().unwrap_or(0);
+            for store in &sub_topology.stores {
+                let Changelog::Own { config: overrides } = &self.topology.stores[store].changelog else { continue };
+                let mut settings: Vec<(String, String)> = vec![
+                    ("cleanup.policy".into(), "compact".into()),
+                    ("message.timestamp.type".into(), "CreateTime".into()),
+                ];
+                settings.retain(|(key, _)| !overrides.iter().any(|(k, _)| k == key));
+                settings.extend(overrides.iter().cloned());
+                let name = changelog_topic(&config.application_id, store);
+                wanted.push(NewTopic { name, partitions, replication: config.replication_factor, config: settings });
+            }
+        }
+        let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
+        let mut create = Vec::new();
+        for (topic, info) in wanted.into_iter().zip(admin.topics(&names)?) {
+            match info {
+                None => create.push(topic),
+                Some(info) if info.partitions != topic.partitions => {
+                    return Err(Error::new(
+                        Kind::Topology,
+                        format!(
+                            "Existing internal topic {} has invalid partitions: expected: {}; actual: {}",
+                            topic.name, topic.partitions, info.partitions
+                        ),
+                    )
+                    .topic(topic.name)
+                    .hint(
+                        "the source topics have changed: stop all instances, delete this topic and the state directory",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        if create.is_empty() {
+            return Ok(());
+        }
+        for topic in &create {
+            tracing::info!(topic = topic.name, partitions = topic.partitions, "creating changelog topic");
+        }
+        admin.create_topics(&create)
+    }
+}
+
+/// The name of a store's changelog.
+pub(crate) fn changelog_topic(application_id: &str, store: &str) -> String {
+    format!("{application_id}-{store}-changelog")
+}
+
+fn missing(topic: &str, what: &str) -> Error {
+    Error::new(Kind::Topology, format!("the {what} topic does not exist"))
+        .topic(topic)
+        .hint("create it, or correct its name; watersmeet creates internal topics only")
+}

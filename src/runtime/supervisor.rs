@@ -1,0 +1,191 @@
+//! Starts the stream threads, and decides what follows when one ends: replace it, or close the client. Never a zombie.
+
+use super::shared::Shared;
+use super::status::{State, ThreadState};
+use super::thread::{App, StreamThread, Turn};
+use crate::config::Uncaught;
+use crate::error::{Error, Kind, Result};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How a client came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// A signal came; everything was committed and closed.
+    Drained,
+    /// A signal came; not everything could be committed and closed before the deadline.
+    DeadlineMissed,
+    /// The client is in ERROR: the reason.
+    Failed(String),
+}
+
+impl Ended {
+    /// The exit code for the process: 0 drained, 4 deadline missed, 1 failed.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Ended::Drained => 0,
+            Ended::Failed(_) => 1,
+            Ended::DeadlineMissed => 4,
+        }
+    }
+}
+
+/// A thread with this number has ended.
+struct Exit {
+    number: usize,
+    result: Result,
+}
+
+/// The first pause before a thread is replaced; it doubles with each death in a row, up to [`REPLACE_DELAY_MAX`].
+const REPLACE_DELAY: Duration = Duration::from_millis(100);
+const REPLACE_DELAY_MAX: Duration = Duration::from_secs(10);
+/// How often a broker in trouble is asked whether it is back.
+const TROUBLE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the threads and the supervisor over them.
+pub(super) fn start(app: Arc<App>) -> JoinHandle<()> {
+    app.shared.transition(State::Rebalancing, "starting");
+    let (exits_in, exits) = channel();
+    for number in 1..=app.config.num_stream_threads {
+        spawn(&app, number, &exits_in);
+    }
+    named("supervisor", move || supervise(&app, &exits_in, &exits))
+}
+
+fn named(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.into()).spawn(run).expect("the system has no thread left for watersmeet")
+}
+
+fn thread_name(app: &App, number: usize) -> String {
+    let client = app.config.client_id.clone();
+    let client = client.unwrap_or_else(|| format!("{}-{}", app.config.application_id, app.directory.process_id()));
+    format!("{client}-StreamThread-{number}")
+}
+
+fn spawn(app: &Arc<App>, number: usize, exits: &Sender<Exit>) {
+    let name = thread_name(app, number);
+    app.shared.add_thread(number, name);
+    let (app, exits) = (app.clone(), exits.clone());
+    named(&format!("StreamThread-{number}"), move || {
+        let result = catch_unwind(AssertUnwindSafe(|| run(number, &app))).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+            Err(Error::new(Kind::Internal, format!("stream thread {number} panicked: {text}"))
+                .hint("this is a defect of watersmeet: please report it with the log"))
+        });
+        // Whoever supervised has gone only when the process ends.
+        let _ = exits.send(Exit { number, result });
+    });
+}
+
+fn run(number: usize, app: &Arc<App>) -> Result {
+    let mut thread = StreamThread::new(number, app.clone())?;
+    while thread.step()? != Turn::Stopped {}
+    Ok(())
+}
+
+fn supervise(app: &Arc<App>, exits_in: &Sender<Exit>, exits: &Receiver<Exit>) {
+    let mut alive = app.config.num_stream_threads;
+    let mut replace_at: BTreeMap<usize, Instant> = BTreeMap::new();
+    let mut deaths: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
+    let mut last_probe = Instant::now();
+    while alive > 0 || !replace_at.is_empty() {
+        match exits.recv_timeout(Duration::from_millis(50)) {
+            Ok(Exit { number, result }) => {
+                alive -= 1;
+                app.shared.thread_ended(number, result.as_ref().err().map(ToString::to_string));
+                if let Err(error) = result {
+                    tracing::error!("stream thread {number} ended: {error}");
+                    if app.config.uncaught == Uncaught::ReplaceThread && may_be_replaced(&error) {
+                        let delay = replace_delay(deaths.entry(number).or_insert((0, Instant::now())));
+                        replace_at.insert(number, Instant::now() + delay);
+                    } else {
+                        fail(&app.shared, &error);
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if app.shared.is_stopping() {
+            replace_at.clear();
+        }
+        let due: Vec<usize> = replace_at.iter().filter(|(_, at)| **at <= Instant::now()).map(|(n, _)| *n).collect();
+        for number in due {
+            replace_at.remove(&number);
+            tracing::warn!("replacing stream thread {number}");
+            spawn(app, number, exits_in);
+            alive += 1;
+        }
+        probe_broker(app, &mut last_probe);
+    }
+    app.shared.transition(State::NotRunning, "closed in order");
+    app.shared.transition(State::Error, app.shared.status().reason);
+}
+
+/// Replacing the thread helps against a passing fault of one thread only: not against a missing topic, a wrong setting or
+/// a state directory that cannot be written.
+fn may_be_replaced(error: &Error) -> bool {
+    !matches!(error.kind(), Kind::Config | Kind::Topology | Kind::State)
+}
+
+fn replace_delay((count, last): &mut (u32, Instant)) -> Duration {
+    *count = if last.elapsed() > Duration::from_secs(60) { 0 } else { *count };
+    let delay = REPLACE_DELAY * 2u32.pow((*count).min(7));
+    *count += 1;
+    *last = Instant::now();
+    delay.min(REPLACE_DELAY_MAX)
+}
+
+fn fail(shared: &Shared, error: &Error) {
+    shared.transition(State::PendingError, error.to_string());
+    shared.stop();
+}
+
+/// Asks a broker in trouble whether it is back: a quiet topic would not tell.
+fn probe_broker(app: &App, last: &mut Instant) {
+    if !app.shared.has_broker_trouble() || last.elapsed() < TROUBLE_PROBE_INTERVAL {
+        return;
+    }
+    let topics: Vec<String> = app.plan.source_topics().iter().map(ToString::to_string).collect();
+    if app.broker.admin().and_then(|mut admin| admin.topics(&topics)).is_ok() {
+        app.shared.broker_trouble(None);
+    }
+    *last = Instant::now();
+}
+
+pub(super) fn close(app: &App, timeout: Duration) -> bool {
+    app.shared.transition(State::PendingShutdown, "closing");
+    app.shared.stop();
+    app.shared.wait_for(&[State::NotRunning, State::Error], timeout)
+}
+
+pub(super) fn run_until_signal(app: &App) -> Result<Ended> {
+    let signalled = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, signalled.clone())
+            .map_err(|e| Error::new(Kind::Internal, "cannot listen to signals").source(e))?;
+    }
+    while !signalled.load(Ordering::Relaxed) {
+        if app.shared.wait_for(&[State::Error, State::NotRunning], Duration::from_millis(100)) {
+            return Ok(match app.shared.state() {
+                State::NotRunning => Ended::Drained,
+                _ => Ended::Failed(app.shared.status().reason),
+            });
+        }
+    }
+    tracing::info!("signal received: draining");
+    let in_time = close(app, app.config.shutdown_timeout);
+    let status = app.shared.status();
+    let unclean = status.threads.iter().find_map(|t| t.error.clone().filter(|_| t.state == ThreadState::Dead));
+    Ok(match (in_time, unclean) {
+        (false, _) => Ended::DeadlineMissed,
+        (true, Some(error)) => Ended::Failed(error),
+        (true, None) => Ended::Drained,
+    })
+}

@@ -1,0 +1,235 @@
+//! A task: one sub-topology on one partition, with its ports, stores and queues. Knows neither K nor V, nor Kafka.
+
+use super::commit::Changelogs;
+use super::queue::Input;
+use super::status::{PartitionStatus, RestoreStatus, TaskStateName, TaskStatus};
+use crate::broker::{Outgoing, TopicPartition};
+use crate::error::{Error, Kind, Result};
+use crate::operators::{Cx, RecordContext};
+use crate::state::restore::Restore;
+use crate::topology::Source;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Which task: the sub-topology and the partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// The sub-topology's number.
+    pub sub_topology: usize,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.sub_topology, self.partition)
+    }
+}
+
+/// How many bytes a task's outbox may collect before it is handed to the producer in the middle of a run.
+const OUTBOX_BYTES_MAX: usize = 256 << 10;
+
+/// One sub-topology on one partition.
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) state: TaskStateName,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) sources: Vec<Box<dyn Source>>,
+    pub(crate) cx: Cx,
+    /// `max.task.idle.ms`.
+    pub(crate) idle_max_ms: i64,
+    /// Since when records wait for an empty input that has no lag.
+    idle_since_ms: Option<i64>,
+    /// Something has been processed since the last commit.
+    pub(crate) dirty: bool,
+    /// Where its stores are logged.
+    pub(crate) changelogs: Changelogs,
+    /// The restore that is under way.
+    pub(crate) restore: Option<Restore>,
+    waiting_for: Option<usize>,
+}
+
+impl Task {
+    pub(crate) fn new(id: TaskId, inputs: Vec<Input>, sources: Vec<Box<dyn Source>>, cx: Cx, idle_max_ms: i64) -> Self {
+        let state = TaskStateName::Created;
+        Self {
+            id,
+            state,
+            inputs,
+            sources,
+            cx,
+            idle_max_ms,
+            idle_since_ms: None,
+            dirty: false,
+            changelogs: Changelogs::default(),
+            restore: None,
+            waiting_for: None,
+        }
+    }
+
+    /// Records that wait in its queues.
+    pub(crate) fn buffered(&self) -> usize {
+        self.inputs.iter().map(Input::len).sum()
+    }
+
+    /// Records that it knows of and has not processed.
+    pub(crate) fn lag(&self) -> i64 {
+        self.inputs.iter().filter_map(Input::lag).sum()
+    }
+
+    /// Processes up to `records_max` records, in the order of their timestamps across the inputs, and hands what they
+    /// produce to `send`. Returns how many it processed. A panic in user code becomes an error that names the record.
+    pub(crate) fn process(
+        &mut self,
+        now_ms: i64,
+        records_max: usize,
+        mut send: impl FnMut(Outgoing<'_>) -> Result,
+    ) -> Result<usize> {
+        let run = catch_unwind(AssertUnwindSafe(|| self.run(now_ms, records_max, &mut send)));
+        match run {
+            Ok(result) => result,
+            Err(panic) => Err(self.panicked(&*panic)),
+        }
+    }
+
+    fn run(&mut self, now_ms: i64, records_max: usize, send: &mut impl FnMut(Outgoing<'_>) -> Result) -> Result<usize> {
+        // What the producer had no room for in an earlier turn goes first; as long as it has none, nothing is processed.
+        self.cx.outbox.drain(&mut *send)?;
+        let mut count = 0;
+        while count < records_max {
+            let Some((i, timestamp_ms)) = self.choose(now_ms) else { break };
+            let input = &mut self.inputs[i];
+            let Some(raw) = input.pop() else { break };
+            let offset = raw.meta.offset;
+            let source = input.source;
+            self.cx.current = Some(RecordContext { partition: input.partition.clone(), raw, timestamp_ms });
+            self.dirty = true;
+            if timestamp_ms < 0 {
+                self.cx.drop_record("source", "its timestamp is negative");
+            } else {
+                self.cx.stream_time_ms = self.cx.stream_time_ms.max(timestamp_ms);
+                self.sources[source].process(&mut self.cx)?;
+                self.cx.counts.processed += 1;
+            }
+            self.inputs[i].processed(offset, timestamp_ms);
+            count += 1;
+            if self.cx.outbox.len_bytes() > OUTBOX_BYTES_MAX {
+                self.cx.current = None;
+                self.cx.outbox.drain(&mut *send)?;
+            }
+        }
+        self.cx.current = None;
+        self.cx.outbox.drain(&mut *send)?;
+        Ok(count)
+    }
+
+    /// The input whose record is next: the smallest timestamp, as soon as every input has a record or is known to have
+    /// none (then after `max.task.idle.ms`; negative: at once). Source: KIP-695, `PartitionGroup`.
+    fn choose(&mut self, now_ms: i64) -> Option<(usize, i64)> {
+        self.waiting_for = None;
+        let bootstrapping = self.inputs.iter_mut().position(Input::is_bootstrapping);
+        let mut best: Option<(usize, i64)> = None;
+        let (mut unknown, mut empty) = (None, None);
+        for (i, input) in self.inputs.iter_mut().enumerate() {
+            if bootstrapping.is_some() && !input.bootstrap {
+                continue;
+            }
+            let source = &mut self.sources[input.source];
+            match input.head_ms(|raw, time_ms| source.timestamp(raw, time_ms)) {
+                Some(ms) if best.is_none_or(|(_, best_ms)| ms < best_ms) => best = Some((i, ms)),
+                Some(_) => {}
+                None if input.caught_up() => empty = Some(i),
+                None => unknown = Some(i),
+            }
+        }
+        let Some(best) = best else {
+            self.waiting_for = bootstrapping;
+            self.idle_since_ms = None;
+            return None;
+        };
+        if self.idle_max_ms < 0 || bootstrapping.is_some() {
+            return Some(best);
+        }
+        if unknown.is_some() {
+            self.waiting_for = unknown;
+            return None;
+        }
+        if empty.is_some() && self.idle_max_ms > 0 {
+            let since_ms = *self.idle_since_ms.get_or_insert(now_ms);
+            if now_ms - since_ms < self.idle_max_ms {
+                self.waiting_for = empty;
+                return None;
+            }
+        } else {
+            self.idle_since_ms = None;
+        }
+        Some(best)
+    }
+
+    fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) -> Error {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let mut error = Error::new(Kind::User, format!("user code panicked in task {}: {text}", self.id))
+            .hint("correct the closure, or let it return an error (try_map_values) that errors.processing covers");
+        if let Some(c) = self.cx.current.take() {
+            error = error.topic(&*c.partition.topic).partition(c.partition.partition).offset(c.raw.meta.offset);
+        }
+        error
+    }
+
+    /// The partitions of its inputs.
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+        self.inputs.iter().map(|input| (*input.partition).clone()).collect()
+    }
+
+    /// True where `tp` is one of its inputs.
+    pub(crate) fn reads(&self, tp: &TopicPartition) -> bool {
+        self.position(tp).is_some()
+    }
+
+    /// How far the input `tp` has been processed; `None` where it is no input of this task.
+    pub(crate) fn position(&self, tp: &TopicPartition) -> Option<i64> {
+        self.inputs.iter().find(|input| *input.partition == *tp).map(|input| input.position)
+    }
+
+    /// What its stores still have to restore; `now_nanos` as the clock that the restore started on.
+    fn restore_status(&self, now_nanos: u64) -> Vec<RestoreStatus> {
+        let Some(restore) = &self.restore else { return Vec::new() };
+        let name = |store| self.changelogs.0.iter().find(|(id, _)| *id == store).map(|(_, tp)| tp.topic.to_string());
+        let status = |p: crate::state::restore::Progress| RestoreStatus {
+            store: name(p.store).unwrap_or_default(),
+            restored: p.restored,
+            total: p.total,
+            rate: p.rate,
+            eta_s: p.eta_s,
+        };
+        restore.progress(now_nanos).into_iter().map(status).collect()
+    }
+
+    pub(crate) fn status(&self, now_nanos: u64) -> TaskStatus {
+        let partitions = self.inputs.iter().map(|input| PartitionStatus {
+            topic: input.partition.topic.to_string(),
+            partition: input.partition.partition,
+            position: input.position,
+            lag: input.lag(),
+            buffered: input.len(),
+        });
+        let waiting_for = self.waiting_for.map_or(String::new(), |i| {
+            let input = &self.inputs[i];
+            match input.bootstrap_end {
+                Some(end) => format!("{} to be read to offset {end}, at {}", input.partition, input.position),
+                None => format!("a record of {}", input.partition),
+            }
+        });
+        TaskStatus {
+            id: self.id.to_string(),
+            state: self.state,
+            partitions: partitions.collect(),
+            restore: self.restore_status(now_nanos),
+            waiting_for,
+        }
+    }
+}

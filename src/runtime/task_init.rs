@@ -1,0 +1,209 @@
+//! Opens a task: its state, its ports, its inputs; and brings its stores up to date.
+
+use super::commit::Changelogs;
+use super::prepare::changelog_topic;
+use super::queue::Input;
+use super::status::TaskStateName;
+use super::task::{Task, TaskId};
+use super::thread::{App, Clients};
+use crate::broker::{Consumer, Event, Role, TopicPartition};
+use crate::error::{Error, Kind, Result};
+use crate::operators::cx::Counts;
+use crate::operators::{Cx, ErasedPort, Outbox};
+use crate::record::Timestamp;
+use crate::state::restore::{Restore, RestorePartition};
+use crate::state::{Changelog, Engine, StoreId, StoreSpec, open_task};
+use crate::topology::{Build, NodeId, NodeKind, Source};
+use std::collections::BTreeMap;
+
+/// Committed offset and partition time of each input partition; `None` where the group has committed none.
+type Positions = BTreeMap<TopicPartition, Option<(i64, Timestamp)>>;
+
+/// Opens the task `id` on these partitions. It is RESTORING where its changelogs hold what its stores do not, else RUNNING.
+pub(super) fn open(
+    app: &App,
+    clients: &mut Clients,
+    id: TaskId,
+    partitions: &[TopicPartition],
+    positions: &Positions,
+) -> Result<Task> {
+    let sub = &app.plan.sub_topologies[id.sub_topology];
+    let specs: Vec<StoreSpec> = sub.stores.iter().map(|name| app.plan.topology.stores[name].clone()).collect();
+    let persistent = specs.iter().any(|spec| spec.engine == Engine::RocksDb);
+    let dir = if persistent { Some(app.directory.task_dir(id.sub_topology, id.partition)?) } else { None };
+    let mut cx = Cx {
+        current: None,
+        partition: id.partition,
+        state: open_task(dir.as_deref(), &specs, &app.budget)?,
+        changelogs: Vec::new(),
+        outbox: Outbox::default(),
+        counts: Counts::default(),
+        stream_time_ms: -1,
+        policies: app.config.errors.clone(),
+        dead_letters: None,
+        row: Vec::new(),
+    };
+    cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));
+    let mut changelogs = Changelogs::default();
+    for (i, spec) in specs.iter().enumerate() {
+        let (topic, own) = match &spec.changelog {
+            Changelog::None => (None, None),
+            Changelog::Source { topic } => (Some(topic.clone()), None),
+            Changelog::Own { .. } => {
+                let topic = changelog_topic(&app.config.application_id, &spec.name);
+                let number = cx.outbox.topic(&topic);
+                (Some(topic), Some(number))
+            }
+        };
+        cx.changelogs.push(own);
+        changelogs.0.extend(topic.map(|topic| (StoreId(i), TopicPartition::new(topic, id.partition))));
+    }
+    let (sources, bootstrap) = make_ports(app, id, &specs, &mut cx.outbox);
+    let mut inputs = Vec::new();
+    for tp in partitions {
+        let (offset, time_ms) = positions.get(tp).copied().flatten().unwrap_or((0, -1));
+        cx.stream_time_ms = cx.stream_time_ms.max(time_ms);
+        let source = sources.iter().position(|(topics, _)| topics.iter().any(|t| **t == *tp.topic)).unwrap_or(0);
+        let mut input = Input::new(tp.clone(), source, offset, time_ms);
+        input.bootstrap = bootstrap[source];
+        inputs.push(input);
+    }
+    set_barrier(clients, &mut inputs)?;
+    let sources: Vec<Box<dyn Source>> = sources.into_iter().map(|(_, source)| source).collect();
+    let mut task = Task::new(id, inputs, sources, cx, app.config.max_task_idle_ms);
+    task.changelogs = changelogs;
+    start_restore(app, clients, &mut task, positions)?;
+    Ok(task)
+}
+
+/// Makes the ports of all nodes, children before parents, and returns the sources with the topics that each reads.
+#[allow(clippy::type_complexity)]
+fn make_ports(
+    app: &App,
+    id: TaskId,
+    specs: &[StoreSpec],
+    outbox: &mut Outbox,
+) -> (Vec<(Vec<String>, Box<dyn Source>)>, Vec<bool>) {
+    let topology = &app.plan.topology;
+    let application_id = app.config.application_id.as_str();
+    let stores: BTreeMap<String, StoreId> =
+        specs.iter().enumerate().map(|(i, spec)| (spec.name.clone(), StoreId(i))).collect();
+    // For each edge (parent, child) the port through which the parent reaches the child.
+    let mut edges: BTreeMap<(NodeId, NodeId), ErasedPort> = BTreeMap::new();
+    let (mut sources, mut bootstrap) = (Vec::new(), Vec::new());
+    let mut nodes = app.plan.sub_topologies[id.sub_topology].nodes.clone();
+    nodes.sort();
+    for &n in nodes.iter().rev() {
+        let node = &topology.nodes[n.0];
+        let children = topology.children(n).into_iter().filter_map(|child| edges.remove(&(n, child))).collect();
+        let mut build = Build { node: node.name.clone(), stores: &stores, outbox, application_id };
+        match &node.kind {
+            NodeKind::Source { topics, bootstrap: first, make } => {
+                let topics = topics.iter().map(|t| t.on_broker(application_id)).collect();
+                sources.push((topics, make(&mut build, children)));
+                bootstrap.push(*first);
+            }
+            NodeKind::Processor(recipe) | NodeKind::Sink { recipe, .. } => {
+                let port = (recipe.make)(&mut build, children);
+                let ports = (recipe.share)(port, node.parents.len());
+                edges.extend(node.parents.iter().map(|parent| (*parent, n)).zip(ports));
+            }
+        }
+    }
+    (sources, bootstrap)
+}
+
+/// Inputs that go first are waited for up to the end that they have now.
+fn set_barrier(clients: &mut Clients, inputs: &mut [Input]) -> Result {
+    let first: Vec<TopicPartition> =
+        inputs.iter().filter(|input| input.bootstrap).map(|input| (*input.partition).clone()).collect();
+    if first.is_empty() {
+        return Ok(());
+    }
+    let bounds = clients.consumer.offset_bounds(&first)?;
+    for (input, bounds) in inputs.iter_mut().filter(|input| input.bootstrap).zip(bounds) {
+        // An offset below the log's start (deleted records) would never be reached by counting; the fetch starts there.
+        input.position = input.position.max(bounds.start);
+        input.bootstrap_end = (input.position < bounds.end).then_some(bounds.end);
+    }
+    Ok(())
+}
+
+/// Starts to read the changelogs, from where each store is to their end; for a source topic that serves as changelog the
+/// end is the committed offset, since what follows is processed as input.
+fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &Positions) -> Result {
+    let logs: Vec<TopicPartition> = task.changelogs.0.iter().map(|(_, tp)| tp.clone()).collect();
+    let mut partitions = Vec::new();
+    if !logs.is_empty() {
+        let bounds = clients.consumer.offset_bounds(&logs)?;
+        for ((store, tp), bounds) in task.changelogs.0.iter().zip(bounds) {
+            let end = match positions.get(tp) {
+                Some(committed) => committed.map_or(bounds.start, |(offset, _)| offset),
+                None => bounds.end,
+            };
+            let known = task.cx.state.committed_offset(tp)?;
+            // A log that ends before what the store has seen was deleted and made anew: the store is of another life.
+            let start = known.filter(|offset| *offset <= bounds.end).unwrap_or_else(|| {
+                if known.is_some() {
+                    tracing::error!(
+                        "the changelog {tp} ends before what the store has of it: restoring from its start"
+                    );
+                }
+                bounds.start
+            });
+            if known.is_some_and(|offset| offset > bounds.end) {
+                task.cx.state.wipe(*store)?;
+            }
+            let start = start.max(bounds.start);
+            if start < end {
+                partitions.push(RestorePartition { store: *store, partition: tp.clone(), start, end });
+            }
+        }
+    }
+    if partitions.is_empty() {
+        task.state = TaskStateName::Running;
+        return Ok(());
+    }
+    let restorer = match &mut clients.restorer {
+        Some(restorer) => restorer,
+        none => none.insert(app.broker.consumer(Role::Restore { thread: clients.thread })?),
+    };
+    let starts: Vec<_> = partitions.iter().map(|p| (p.partition.clone(), Some(p.start))).collect();
+    for p in &partitions {
+        tracing::info!("task {}: restoring {} from {} to {}", task.id, p.partition, p.start, p.end);
+    }
+    restorer.assign(&starts)?;
+    task.restore = Some(Restore::new(partitions, app.shared.clock.nanos()));
+    task.state = TaskStateName::Restoring;
+    Ok(())
+}
+
+/// What the restore consumer has to say besides records.
+pub(super) fn restore_event(tasks: &mut BTreeMap<TaskId, Task>, restorer: &mut dyn Consumer, event: Event) -> Result {
+    match event {
+        Event::End { partition, offset } => {
+            for restore in tasks.values_mut().filter_map(|t| t.restore.as_mut()).filter(|r| r.reads(&partition)) {
+                restore.reached_end(&partition, offset);
+            }
+        }
+        Event::OffsetOutOfRange(partition) => {
+            tracing::error!("{partition}: the log no longer has what the store needs: restoring from its start");
+            let start = restorer.offset_bounds(std::slice::from_ref(&partition))?[0].start;
+            for task in tasks.values_mut() {
+                if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(&partition)) {
+                    restore.start_over(&mut *task.cx.state, &partition, start)?;
+                }
+            }
+            restorer.unassign(std::slice::from_ref(&partition))?;
+            restorer.assign(&[(partition, Some(start))])?;
+        }
+        Event::MissingTopic(topic) => {
+            return Err(Error::new(Kind::Topology, "a changelog topic has been deleted while it was restored")
+                .topic(topic)
+                .hint("stop all instances, delete the state directory, and start again"));
+        }
+        Event::Trouble(error) => tracing::warn!("while restoring: {error}"),
+        Event::Assigned(_) | Event::Revoking(_) | Event::Lost(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,516 @@
+//! A stream thread: owns its consumers, its producer, its tasks and their stores. `step` is one turn of the crank.
+
+use super::assignment;
+use super::commit::{self, decode_metadata};
+use super::prepare::Plan;
+use super::queue::Input;
+use super::shared::Shared;
+use super::status::{TaskStateName, ThreadState};
+use super::task::{Task, TaskId};
+use super::task_init;
+use crate::broker::{Batch, Broker, Consumer, Event, Producer, RawRecord, Role, TopicPartition};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
+use crate::operators::cx::Counts;
+use crate::state::MemoryBudget;
+use crate::state::directory::StateDirectory;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How many records one poll may bring, and one task may process in a turn.
+const RECORDS_PER_TURN_MAX: usize = 5_000;
+/// How often the tasks' figures are written for the outside.
+const PUBLISH_INTERVAL_MS: i64 = 200;
+/// How long a commit waits for the producer before the turn ends and the next one tries again.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// What all threads of a client share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) plan: Plan,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) directory: StateDirectory,
+    pub(crate) budget: MemoryBudget,
+    /// Partition counts of the source topics, as the first thread that asked found them.
+    pub(crate) partition_counts: Mutex<Option<BTreeMap<Arc<str>, i32>>>,
+}
+
+/// The clients of one thread.
+pub(crate) struct Clients {
+    pub(crate) thread: usize,
+    pub(crate) consumer: Box<dyn Consumer>,
+    pub(crate) producer: Box<dyn Producer>,
+    pub(crate) restorer: Option<Box<dyn Consumer>>,
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Records were processed or restored: the next turn need not wait.
+    Progress,
+    /// There was nothing to do.
+    Idle,
+    /// The thread has closed its tasks and clients, because it was told to.
+    Stopped,
+}
+
+/// A stream thread. Its clients and tasks are not `Send`: it is made on the OS thread that turns it.
+pub struct StreamThread {
+    number: usize,
+    app: Arc<App>,
+    clients: Clients,
+    phase: Phase,
+    owned: BTreeSet<TopicPartition>,
+    tasks: BTreeMap<TaskId, Task>,
+    batch: Batch,
+    events: Vec<Event>,
+    busy: bool,
+    /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
+    commit_now: bool,
+    last_commit_ms: i64,
+    last_published_ms: i64,
+    metrics: ThreadMetrics,
+    published: BTreeMap<TaskId, Counts>,
+    unpublished: Counts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Topics not yet looked at.
+    Created,
+    /// In the group, or joining it.
+    Member,
+}
+
+impl StreamThread {
+    pub(crate) fn new(number: usize, app: Arc<App>) -> Result<Self> {
+        let clients = Clients {
+            thread: number,
+            consumer: app.broker.consumer(Role::Main { thread: number })?,
+            producer: app.broker.producer(number)?,
+            restorer: None,
+        };
+        let now_ms = app.shared.clock.now_ms();
+        let metrics = app.metrics.thread(number);
+        app.shared.thread_state(number, ThreadState::Starting);
+        Ok(Self {
+            number,
+            app,
+            clients,
+            phase: Phase::Created,
+            owned: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            batch: Batch::default(),
+            events: Vec::new(),
+            busy: false,
+            commit_now: false,
+            last_commit_ms: now_ms,
+            last_published_ms: 0,
+            metrics,
+            published: BTreeMap::new(),
+            unpublished: Counts::default(),
+        })
+    }
+
+    /// One turn. It includes the following steps:
+    ///
+    /// 1. poll: records into the queues, rebalances and the like as values;
+    /// 2. handle those: open, give up or lose tasks;
+    /// 3. restore: changelogs into the stores of new tasks;
+    /// 4. process: each running task a run of records, what they produce to the producer;
+    /// 5. commit, where it is due;
+    /// 6. say how it went.
+    ///
+    /// # Errors
+    /// What the thread cannot go on after. A broker that gives no answer is not among it: that is trouble, shown in the
+    /// status, and tried again in the next turn.
+    pub fn step(&mut self) -> Result<Turn> {
+        if self.app.shared.is_stopping() {
+            return self.close().map(|()| Turn::Stopped);
+        }
+        let mut figures = TurnFigures::default();
+        match self.turn(&mut figures) {
+            Ok(()) => {}
+            Err(error) if error.is_retriable() => self.trouble(&error),
+            Err(error) if error.kind() == Kind::Migrated => self.migrated(&error)?,
+            Err(error) => return Err(error),
+        }
+        self.publish(figures);
+        Ok(if self.busy { Turn::Progress } else { Turn::Idle })
+    }
+
+    fn turn(&mut self, figures: &mut TurnFigures) -> Result {
+        if self.phase == Phase::Created {
+            self.busy = false;
+            self.join_group()?;
+        }
+        let t0 = self.app.shared.clock.nanos();
+        self.poll(figures)?;
+        self.handle_events()?;
+        let t1 = self.app.shared.clock.nanos();
+        let restored = self.restore()?;
+        let processed = self.process()?;
+        let t2 = self.app.shared.clock.nanos();
+        self.busy = restored + processed > 0;
+        figures.poll_nanos = t1 - t0;
+        figures.process_nanos = t2 - t1;
+        figures.restored = restored as u64;
+        self.commit_if_due(figures)
+    }
+
+    /// Looks the topics up (the first thread does it for all), then joins the group.
+    fn join_group(&mut self) -> Result {
+        let app = self.app.clone();
+        let mut counts = app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.is_none() {
+            *counts = Some(app.plan.prepare(&mut *app.broker.admin()?, &app.config)?);
+            app.shared.broker_trouble(None);
+        }
+        drop(counts);
+        let topics: Vec<Arc<str>> = self.app.plan.source_topics().into_iter().collect();
+        self.clients.consumer.subscribe(&topics)?;
+        self.phase = Phase::Member;
+        Ok(())
+    }
+
+    fn poll(&mut self, figures: &mut TurnFigures) -> Result {
+        let timeout = if self.busy { Duration::ZERO } else { self.app.config.poll };
+        self.batch.clear();
+        self.clients.producer.serve();
+        self.clients.consumer.poll(timeout, RECORDS_PER_TURN_MAX, &mut self.batch, &mut self.events)?;
+        if self.batch.records.is_empty() {
+            return Ok(());
+        }
+        figures.consumed = self.batch.records.len() as u64;
+        figures.consumed_bytes = self.batch.bytes.len() as u64;
+        if self.app.shared.has_broker_trouble() {
+            self.app.shared.broker_trouble(None);
+        }
+        let bytes = Rc::new(std::mem::take(&mut self.batch.bytes));
+        let mut routes: Vec<Vec<(TaskId, usize)>> = Vec::with_capacity(self.batch.sources.len());
+        for tp in &self.batch.sources {
+            let inputs = self.tasks.iter().flat_map(|(id, task)| {
+                let reads = task.inputs.iter().enumerate().filter(|(_, input)| *input.partition == *tp);
+                reads.map(|(i, _)| (*id, i))
+            });
+            routes.push(inputs.collect());
+        }
+        for meta in self.batch.records.drain(..) {
+            // Several sub-topologies may read one topic; nearly always it is one.
+            for (id, input) in &routes[meta.source as usize] {
+                if let Some(task) = self.tasks.get_mut(id) {
+                    task.inputs[*input].push(RawRecord { bytes: bytes.clone(), meta: meta.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self) -> Result {
+        for event in std::mem::take(&mut self.events) {
+            match event {
+                Event::Assigned(partitions) => self.assigned(partitions)?,
+                Event::Revoking(partitions) => self.revoking(partitions)?,
+                Event::Lost(partitions) => self.lost(&partitions)?,
+                Event::End { partition, offset } => {
+                    for input in self.tasks.values_mut().flat_map(|t| &mut t.inputs) {
+                        if *input.partition == partition {
+                            input.reached_end(offset);
+                        }
+                    }
+                }
+                Event::OffsetOutOfRange(partition) => {
+                    return Err(Error::new(
+                        Kind::BrokerFatal,
+                        "the committed offset is not in the log, and no reset is set",
+                    )
+                    .topic(&*partition.topic)
+                    .partition(partition.partition)
+                    .hint("set consumer.auto.offset.reset, or reset the group's offsets"));
+                }
+                Event::Trouble(error) => self.trouble(&error),
+                Event::MissingTopic(topic) => {
+                    return Err(Error::new(Kind::Topology, "a source topic has been deleted")
+                        .topic(topic)
+                        .hint("create it again, or remove it from the topology"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result {
+        tracing::info!(thread = self.number, "assigned {}", list(&partitions));
+        self.set_state(ThreadState::PartitionsAssigned);
+        self.owned.extend(partitions.iter().cloned());
+        let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wanted = assignment::tasks(&self.owned, &self.app.plan.inputs, &counts.unwrap_or_default())?;
+        let committed = self.clients.consumer.committed(&partitions)?;
+        let mut positions = BTreeMap::new();
+        for (tp, committed) in partitions.iter().zip(&committed) {
+            let known = committed.as_ref().map(|c| (c.offset, decode_metadata(&c.metadata)));
+            positions.insert(tp.clone(), known);
+        }
+        for (id, inputs) in wanted {
+            if !self.tasks.contains_key(&id) {
+                let task = task_init::open(&self.app, &mut self.clients, id, &inputs, &positions)?;
+                self.tasks.insert(id, task);
+            }
+        }
+        let start: Vec<_> = positions.iter().map(|(tp, known)| (tp.clone(), known.map(|(offset, _)| offset))).collect();
+        self.clients.consumer.assign(&start)?;
+        let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
+        let hold: Vec<TopicPartition> =
+            restoring.flat_map(Task::partitions).filter(|tp| positions.contains_key(tp)).collect();
+        if !hold.is_empty() {
+            self.clients.consumer.pause(&hold)?;
+        }
+        self.running_if_all_are();
+        Ok(())
+    }
+
+    fn revoking(&mut self, partitions: Vec<TopicPartition>) -> Result {
+        tracing::info!(thread = self.number, "giving up {}", list(&partitions));
+        self.set_state(ThreadState::PartitionsRevoked);
+        let committed = self.commit_all();
+        if let Err(error) = &committed {
+            tracing::warn!("could not commit before giving partitions up, their records will be repeated: {error}");
+        }
+        self.drop_tasks(&partitions, committed.is_ok());
+        self.clients.consumer.unassign(&partitions)?;
+        self.running_if_all_are();
+        match committed {
+            Err(error) if !error.is_retriable() && error.kind() != Kind::Migrated => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn lost(&mut self, partitions: &[TopicPartition]) -> Result {
+        tracing::warn!(thread = self.number, "lost {}: others have them already", list(partitions));
+        self.set_state(ThreadState::PartitionsRevoked);
+        self.drop_tasks(partitions, false);
+        self.clients.consumer.unassign(partitions)
+    }
+
+    /// Closes the tasks that read any of these partitions: clean ones have been committed, dirty ones forget what has not.
+    fn drop_tasks(&mut self, partitions: &[TopicPartition], clean: bool) {
+        for tp in partitions {
+            self.owned.remove(tp);
+        }
+        let gone = |task: &Task| task.inputs.iter().any(|input| partitions.contains(&input.partition));
+        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| gone(task)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(mut task) = self.tasks.remove(&id) {
+                self.count(id, task.cx.counts);
+                self.published.remove(&id);
+                if !clean {
+                    task.cx.state.rollback();
+                }
+            }
+        }
+        for tp in partitions {
+            self.metrics.partition_gone(&tp.topic, tp.partition);
+        }
+    }
+
+    fn restore(&mut self) -> Result<usize> {
+        let mut restored = 0;
+        if self.tasks.values().all(|task| task.restore.is_none()) {
+            return Ok(0);
+        }
+        let Some(restorer) = &mut self.clients.restorer else { return Ok(0) };
+        let mut batch = Batch::default();
+        let mut events = Vec::new();
+        restorer.poll(Duration::from_millis(20), RECORDS_PER_TURN_MAX * 4, &mut batch, &mut events)?;
+        let bytes = Rc::new(std::mem::take(&mut batch.bytes));
+        for meta in batch.records.drain(..) {
+            let tp = &batch.sources[meta.source as usize];
+            let raw = RawRecord { bytes: bytes.clone(), meta };
+            for task in self.tasks.values_mut() {
+                if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(tp)) {
+                    restore.apply(&mut *task.cx.state, tp, &raw)?;
+                    restored += 1;
+                }
+            }
+        }
+        for event in events {
+            task_init::restore_event(&mut self.tasks, &mut **restorer, event)?;
+        }
+        let mut finished = Vec::new();
+        for task in self.tasks.values_mut() {
+            if let Some(restore) = task.restore.take_if(|r| r.is_done()) {
+                restorer.unassign(&restore.finish(&mut *task.cx.state)?)?;
+                task.state = TaskStateName::Running;
+                tracing::info!("task {}: restored", task.id);
+                finished.extend(task.partitions());
+            }
+        }
+        if !finished.is_empty() {
+            self.clients.consumer.resume(&finished)?;
+            self.running_if_all_are();
+        }
+        Ok(restored)
+    }
+
+    fn process(&mut self) -> Result<usize> {
+        let now_ms = self.app.shared.clock.now_ms();
+        let (mut processed, mut over_budget) = (0, false);
+        let limit = self.app.config.buffered_records_per_partition;
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        let mut result = Ok(());
+        for task in self.tasks.values_mut().filter(|t| t.state == TaskStateName::Running) {
+            for input in &mut task.inputs {
+                if let Some(end) = self.clients.consumer.cached_end_offset(&input.partition) {
+                    input.heard_of_end(end);
+                }
+            }
+            let bootstrapping = task.inputs.iter_mut().any(Input::is_bootstrapping);
+            let producer = &mut self.clients.producer;
+            match task.process(now_ms, RECORDS_PER_TURN_MAX, |record| producer.send(record)) {
+                Ok(count) => processed += count,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            self.commit_now |= bootstrapping && !task.inputs.iter_mut().any(Input::is_bootstrapping);
+            over_budget |= task.cx.state.uncommitted_bytes() > self.app.budget.uncommitted_bytes_max();
+            for input in &mut task.inputs {
+                if !input.paused && input.len() > limit {
+                    input.paused = true;
+                    pause.push((*input.partition).clone());
+                } else if input.paused && input.len() <= limit / 2 {
+                    input.paused = false;
+                    resume.push((*input.partition).clone());
+                }
+            }
+        }
+        self.commit_now |= over_budget;
+        if !pause.is_empty() {
+            self.clients.consumer.pause(&pause)?;
+        }
+        if !resume.is_empty() {
+            self.clients.consumer.resume(&resume)?;
+        }
+        let refused = self.clients.producer.refused();
+        if !refused.is_empty() {
+            commit::handle_refused(&mut self.clients, self.tasks.values_mut().next(), refused)?;
+        }
+        result.map(|()| processed)
+    }
+
+    fn commit_if_due(&mut self, figures: &mut TurnFigures) -> Result {
+        let now_ms = self.app.shared.clock.now_ms();
+        let interval_ms = self.app.config.commit_interval.as_millis() as i64;
+        if !self.commit_now && now_ms - self.last_commit_ms <= interval_ms {
+            return Ok(());
+        }
+        let t0 = self.app.shared.clock.nanos();
+        let dirty = self.tasks.values().any(|task| task.dirty);
+        self.last_commit_ms = now_ms;
+        self.commit_now = false;
+        self.commit_all()?;
+        if dirty {
+            figures.commit_nanos = Some(self.app.shared.clock.nanos() - t0);
+            self.app.shared.broker_trouble(None);
+        }
+        Ok(())
+    }
+
+    /// Commits every task, whatever the clock says.
+    pub(crate) fn commit_all(&mut self) -> Result {
+        let mut tasks: Vec<&mut Task> = self.tasks.values_mut().filter(|t| t.dirty).collect();
+        commit::commit(&mut self.clients, &mut tasks, FLUSH_MAX)
+    }
+
+    /// Others have taken over: what is open here is worth nothing any more. Gives everything up and joins again.
+    fn migrated(&mut self, error: &Error) -> Result {
+        tracing::warn!(thread = self.number, "fenced, joining again: {error}");
+        let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
+        self.set_state(ThreadState::PartitionsRevoked);
+        self.drop_tasks(&owned, false);
+        self.clients = Clients {
+            thread: self.number,
+            consumer: self.app.broker.consumer(Role::Main { thread: self.number })?,
+            producer: self.app.broker.producer(self.number)?,
+            restorer: None,
+        };
+        self.phase = Phase::Created;
+        Ok(())
+    }
+
+    fn trouble(&mut self, error: &Error) {
+        tracing::warn!(thread = self.number, "{error}");
+        self.app.shared.broker_trouble(Some(error.to_string()));
+        self.busy = false;
+    }
+
+    fn set_state(&self, to: ThreadState) {
+        self.app.shared.thread_state(self.number, to);
+    }
+
+    /// RUNNING as soon as no task restores any more; a thread without tasks runs as well.
+    fn running_if_all_are(&mut self) {
+        if self.tasks.values().all(|task| task.state == TaskStateName::Running) {
+            self.publish_tasks();
+            self.set_state(ThreadState::Running);
+        }
+    }
+
+    fn count(&mut self, id: TaskId, now: Counts) {
+        let before = self.published.insert(id, now).unwrap_or_default();
+        self.unpublished = self.unpublished.plus(now.minus(before));
+    }
+
+    fn publish_tasks(&mut self) {
+        let now = self.app.shared.clock.nanos();
+        let tasks = self.tasks.values().map(|t| t.status(now)).collect();
+        self.app.shared.turn(self.number, true, Some(tasks), Counts::default());
+    }
+
+    fn publish(&mut self, mut figures: TurnFigures) {
+        let counts: Vec<_> = self.tasks.iter().map(|(id, task)| (*id, task.cx.counts)).collect();
+        for (id, counts) in counts {
+            self.count(id, counts);
+        }
+        let counts = std::mem::take(&mut self.unpublished);
+        let now_ms = self.app.shared.clock.now_ms();
+        let details = now_ms - self.last_published_ms >= PUBLISH_INTERVAL_MS;
+        let lag: i64 = self.tasks.values().map(Task::lag).sum();
+        let now = self.app.shared.clock.nanos();
+        let tasks = details.then(|| {
+            self.last_published_ms = now_ms;
+            self.tasks.values().map(|t| t.status(now)).collect::<Vec<_>>()
+        });
+        if let Some(tasks) = &tasks {
+            for p in tasks.iter().flat_map(|t| &t.partitions) {
+                if let Some(lag) = p.lag {
+                    self.metrics.lag(&p.topic, p.partition, lag);
+                }
+            }
+        }
+        figures.counts = counts;
+        self.metrics.turn(&figures);
+        self.app.shared.turn(self.number, self.busy || lag == 0, tasks, counts);
+    }
+
+    /// Commits, closes the tasks and the clients.
+    fn close(&mut self) -> Result {
+        self.set_state(ThreadState::PendingShutdown);
+        let committed = self.commit_all();
+        self.publish(TurnFigures::default());
+        let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
+        self.drop_tasks(&owned, committed.is_ok());
+        let closed = self.clients.consumer.close(false);
+        committed.and(closed)
+    }
+}
+
+fn list(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

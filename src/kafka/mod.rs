@@ -1,20 +1,65 @@
-use crate::broker::*;
+//! Kafka, through librdkafka: the only folder that names rdkafka, and the only one with `unsafe`.
+//!
+//! rdkafka makes clients, settings and admin requests; records go through librdkafka's own functions, because rdkafka
+//! has no call for a batch. Callbacks only put values into an inbox (`client.rs`); a rebalance is one of them.
+
+mod admin;
+mod client;
+mod code;
+mod consumer;
+pub mod mock;
+mod partitions;
+mod producer;
+mod settings;
+
+use crate::broker::{Admin, Broker, Consumer, Producer, Role};
 use crate::config::Config;
 use crate::error::Result;
-pub struct KafkaBroker;
+use admin::KafkaAdmin;
+use settings::Settings;
+
+/// A Kafka cluster, as an application with one configuration sees it.
+///
+/// Consumers are static members of the classic protocol with `range` by default, where the application has an identity:
+/// an instance that is started again in place, even after `kill -9`, then gets its partitions back at once. The other
+/// side of it: an instance that ends without leaving keeps its partitions until `session.timeout.ms` (45 s) has passed.
+///
+/// ```no_run
+/// use watersmeet::{broker::Broker, config::Config, kafka::KafkaBroker};
+/// let mut config = Config::new("search-join");
+/// config.consumer.push(("fetch.wait.max.ms".into(), "100".into()));
+/// let broker = KafkaBroker::connect(&config, Some("instance-1"))?;
+/// let topics = broker.admin()?.topics(&["products".into()])?;
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct KafkaBroker {
+    settings: Settings,
+}
+
 impl KafkaBroker {
-    pub fn connect(_: &Config, _: Option<&str>) -> Result<Self> {
-        todo!()
+    /// Checks the settings for all clients; connects to nothing yet. `identity` names this instance: the same one after
+    /// a restart, another one than every other instance's.
+    pub fn connect(config: &Config, identity: Option<&str>) -> Result<Self> {
+        Ok(Self { settings: Settings::new(config, identity)? })
+    }
+
+    fn kafka_admin(&self) -> KafkaAdmin {
+        KafkaAdmin { config: self.settings.admin() }
     }
 }
+
 impl Broker for KafkaBroker {
-    fn consumer(&self, _: Role) -> Result<Box<dyn Consumer>> {
-        todo!()
+    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>> {
+        let config = self.settings.consumer(&role);
+        Ok(Box::new(consumer::KafkaConsumer::new(&config, &role)?))
     }
-    fn producer(&self, _: usize) -> Result<Box<dyn Producer>> {
-        todo!()
+
+    fn producer(&self, thread: usize) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(producer::KafkaProducer::new(&self.settings.producer(thread))?))
     }
+
     fn admin(&self) -> Result<Box<dyn Admin>> {
-        todo!()
+        Ok(Box::new(self.kafka_admin()))
     }
 }

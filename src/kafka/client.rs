@@ -39,6 +39,7 @@ pub(super) struct Undelivered {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Option<Vec<u8>>,
     pub(super) headers: Headers,
+    /// What the producer left in the record's opaque pointer; 0 for none.
     pub(super) timestamp_ms: i64,
     pub(super) code: RDKafkaErrorCode,
 }
@@ -198,14 +199,13 @@ unsafe extern "C" fn on_delivery(
     unsafe {
         let code = message_code(message);
         let Some(m) = message.as_ref().filter(|_| code != RDKafkaErrorCode::NoError) else { return };
-        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         inbox(opaque).put(Happened::Undelivered(Undelivered {
             topic: text(sys::rd_kafka_topic_name(m.rkt)),
             partition: m.partition,
             key: bytes(m.key, m.key_len).map(<[u8]>::to_vec),
             value: bytes(m.payload, m.len).map(<[u8]>::to_vec),
             headers: headers(message),
-            timestamp_ms: sys::rd_kafka_message_timestamp(message, &mut kind),
+            timestamp_ms: m._private.addr() as i64,
             code,
         }));
     }

@@ -87,6 +87,8 @@ impl KafkaProducer {
             arg(vtype::RD_KAFKA_VTYPE_KEY, Value { mem: mem(record.key) }),
             arg(vtype::RD_KAFKA_VTYPE_VALUE, Value { mem: mem(record.value) }),
             arg(vtype::RD_KAFKA_VTYPE_TIMESTAMP, Value { i64_: timestamp }),
+            // A failed record's report has no timestamp, but it has this: never followed as a pointer.
+            arg(vtype::RD_KAFKA_VTYPE_OPAQUE, Value { ptr: std::ptr::without_provenance_mut(timestamp as usize) }),
             arg(vtype::RD_KAFKA_VTYPE_HEADERS, Value { headers: headers.0 }),
         ];
         // Without headers the last argument is left out.
@@ -253,7 +255,7 @@ fn refused(record: Undelivered) -> Refused {
         key: record.key,
         value: record.value,
         headers: record.headers,
-        timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+        timestamp_ms: (record.timestamp_ms != 0).then_some(record.timestamp_ms),
     }
 }
 

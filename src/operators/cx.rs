@@ -187,7 +187,7 @@ pub struct Cx {
     /// The task's partition number: where its changelog records go.
     pub partition: i32,
     /// The task's stores.
-    pub state: Box<dyn TaskState>,
+    pub state: TaskState,
     /// Per store, where its changes are logged.
     pub changelogs: Vec<Option<TopicId>>,
     /// Records on their way to the producer.
@@ -222,18 +222,12 @@ impl Cx {
 
     /// Writes a row with its timestamp to a store and, where the store is logged, to its changelog: there the timestamp is
     /// the record's own (`compat`: a deleted row's is that of the record being processed).
-    pub fn put_timestamped(
-        &mut self,
-        store: StoreId,
-        key: &[u8],
-        value: Option<&[u8]>,
-        timestamp_ms: Timestamp,
-    ) -> Result {
+    pub fn put_timestamped(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>, timestamp_ms: Timestamp) {
         match value {
-            None => self.state.put(store, key, None)?,
+            None => self.state.put(store, key, None),
             Some(value) => {
                 timestamped::encode(value, timestamp_ms, &mut self.row);
-                self.state.put(store, key, Some(&self.row))?;
+                self.state.put(store, key, Some(&self.row));
             }
         }
         if let Some(topic) = self.changelogs[store.0] {
@@ -247,7 +241,6 @@ impl Cx {
                 |out| Ok(append(value, out)),
             );
         }
-        Ok(())
     }
 
     /// One record is at fault: does what the policy of that stage says. `Ok` means: skip the record and go on.

@@ -34,7 +34,7 @@ impl<K: Nullable, V> Push<K, Option<V>> for TableSource<K, V> {
             match encoded {
                 Ok(encoded) => {
                     let value = (encoded == Encoded::Bytes).then_some(&*self.value_bytes);
-                    cx.put_timestamped(store, &self.key_bytes, value, record.timestamp_ms)?;
+                    cx.put_timestamped(store, &self.key_bytes, value, record.timestamp_ms);
                 }
                 Err(error) => return cx.faulty_record(super::cx::Stage::Production, &self.node, &error),
             }

@@ -177,7 +177,7 @@ pub(crate) fn app(
         shared: Arc::new(shared),
         metrics: Metrics::new(&config.application_id),
         directory,
-        budget: MemoryBudget::new(&config),
+        budget: Arc::new(MemoryBudget::new(&config)),
         partition_counts: Mutex::default(),
         config,
     })

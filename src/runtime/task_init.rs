@@ -12,7 +12,7 @@ use crate::operators::cx::Counts;
 use crate::operators::{Cx, ErasedPort, Outbox};
 use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
-use crate::state::{Changelog, Engine, StoreId, StoreSpec, open_task};
+use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
 use crate::topology::{Build, NodeId, NodeKind, Source};
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(super) fn open(
     let mut cx = Cx {
         current: None,
         partition: id.partition,
-        state: open_task(dir.as_deref(), &specs, &app.budget)?,
+        state: TaskState::open(dir.as_deref(), &specs, app.budget.clone())?,
         changelogs: Vec::new(),
         outbox: Outbox::default(),
         counts: Counts::default(),
@@ -141,7 +141,7 @@ fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &
                 Some(committed) => committed.map_or(bounds.start, |(offset, _)| offset),
                 None => bounds.end,
             };
-            let known = task.cx.state.committed_offset(tp)?;
+            let known = task.cx.state.committed_offset(*store, tp)?;
             // A log that ends before what the store has seen was deleted and made anew: the store is of another life.
             let start = known.filter(|offset| *offset <= bounds.end).unwrap_or_else(|| {
                 if known.is_some() {
@@ -152,7 +152,7 @@ fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &
                 bounds.start
             });
             if known.is_some_and(|offset| offset > bounds.end) {
-                task.cx.state.wipe(*store)?;
+                task.cx.state.wipe(*store, tp)?;
             }
             let start = start.max(bounds.start);
             if start < end {
@@ -191,7 +191,7 @@ pub(super) fn restore_event(tasks: &mut BTreeMap<TaskId, Task>, restorer: &mut d
             let start = restorer.offset_bounds(std::slice::from_ref(&partition))?[0].start;
             for task in tasks.values_mut() {
                 if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(&partition)) {
-                    restore.start_over(&mut *task.cx.state, &partition, start)?;
+                    restore.start_over(&mut task.cx.state, &partition, start)?;
                 }
             }
             restorer.unassign(std::slice::from_ref(&partition))?;

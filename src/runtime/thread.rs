@@ -35,7 +35,7 @@ pub(crate) struct App {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: StateDirectory,
-    pub(crate) budget: MemoryBudget,
+    pub(crate) budget: Arc<MemoryBudget>,
     /// Partition counts of the source topics, as the first thread that asked found them.
     pub(crate) partition_counts: Mutex<Option<BTreeMap<Arc<str>, i32>>>,
 }
@@ -333,7 +333,7 @@ impl StreamThread {
             let raw = RawRecord { bytes: bytes.clone(), meta };
             for task in self.tasks.values_mut() {
                 if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(tp)) {
-                    restore.apply(&mut *task.cx.state, tp, &raw)?;
+                    restore.apply(&mut task.cx.state, tp, &raw)?;
                     restored += 1;
                 }
             }
@@ -344,7 +344,7 @@ impl StreamThread {
         let mut finished = Vec::new();
         for task in self.tasks.values_mut() {
             if let Some(restore) = task.restore.take_if(|r| r.is_done()) {
-                restorer.unassign(&restore.finish(&mut *task.cx.state)?)?;
+                restorer.unassign(&restore.finish(&mut task.cx.state)?)?;
                 task.state = TaskStateName::Running;
                 tracing::info!("task {}: restored", task.id);
                 finished.extend(task.partitions());

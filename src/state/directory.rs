@@ -1,14 +1,146 @@
-use crate::error::Result;
+//! The state directory: one folder per application, locked by one process; one folder per task; the process's identity.
+
+use crate::error::{Error, Kind, Result};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-pub struct StateDirectory;
+
+/// `<state.dir>/<application.id>`, locked for this process as long as this value lives.
+#[derive(Debug)]
+pub struct StateDirectory {
+    path: Option<PathBuf>,
+    process_id: String,
+    /// Holds the lock.
+    _lock: Option<File>,
+}
+
 impl StateDirectory {
-    pub fn open(_: &Path, _: &str, _: bool) -> Result<Self> {
-        todo!()
+    /// Opens and locks the application's folder, and reads the process id kept in it, or makes one. A restart in the same
+    /// folder is the same member of the group, which gives it its partitions back at once. Without stores on disk
+    /// (`persistent` false) nothing is touched, and the id is a new one each time.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: locked by another process, not writable, not a folder.
+    pub fn open(state_dir: &Path, application_id: &str, persistent: bool) -> Result<Self> {
+        if !persistent {
+            return Ok(Self { path: None, process_id: new_process_id()?, _lock: None });
+        }
+        let path = state_dir.join(application_id);
+        make(&path)?;
+        let lock = lock(&path)?;
+        let process_id = process_id(&path)?;
+        Ok(Self { path: Some(path), process_id, _lock: Some(lock) })
     }
+
+    /// The process's identity: kept across restarts in the same folder.
     pub fn process_id(&self) -> &str {
-        todo!()
+        &self.process_id
     }
-    pub fn task_dir(&self, _: usize, _: i32) -> Result<PathBuf> {
-        todo!()
+
+    /// The folder of a task, made if need be.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: it cannot be made.
+    pub fn task_dir(&self, sub_topology: usize, partition: i32) -> Result<PathBuf> {
+        let root = self.path.as_ref().ok_or_else(|| Error::new(Kind::Internal, "no state directory was opened"))?;
+        let path = root.join(format!("{sub_topology}_{partition}"));
+        make(&path)?;
+        Ok(path)
+    }
+}
+
+fn make(path: &Path) -> Result {
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(path);
+    made.map_err(|e| failed(path, "cannot be made", e))
+}
+
+fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "make it writable for this user, or set another one"
+        }
+        std::io::ErrorKind::StorageFull => "free space on that disk, or set another one",
+        _ => "check the path, or set another one",
+    };
+    Error::new(Kind::State, format!("{} {what}", path.display())).key("state.dir").source(error).hint(hint)
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let path = path.join(".lock");
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let mut file = file.map_err(|e| failed(&path, "cannot be opened", e))?;
+    // SAFETY: the descriptor is open as long as `file` lives; flock touches nothing else.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let mut holder = String::new();
+        let holder = match file.read_to_string(&mut holder) {
+            Ok(_) if !holder.trim().is_empty() => format!("the process {}", holder.trim()),
+            _ => "another process".into(),
+        };
+        return Err(Error::new(Kind::State, format!("{} is in use by {holder}", path.display()))
+            .key("state.dir")
+            .hint("stop that process, or give this instance a state.dir of its own"));
+    }
+    // Who holds the lock is a help for people; the lock itself does not depend on it.
+    let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// The process id in Kafka Streams' own file: `{"processId":"<uuid>"}`.
+fn process_id(path: &Path) -> Result<String> {
+    let path = path.join("kafka-streams-process-metadata");
+    if let Ok(text) = std::fs::read_to_string(&path)
+        && let Ok(json) = serde_json::from_str::<serde_json::Value>(&text)
+        && let Some(id) = json["processId"].as_str()
+    {
+        return Ok(id.to_owned());
+    }
+    let id = new_process_id()?;
+    let json = serde_json::json!({ "processId": id }).to_string();
+    std::fs::write(&path, json).map_err(|e| failed(&path, "cannot be written", e))?;
+    Ok(id)
+}
+
+/// A random UUID, version 4.
+fn new_process_id() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    let read = File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
+    read.map_err(|e| Error::new(Kind::Internal, "the system has no random numbers").source(e))?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_is_kept_and_the_folder_locked() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = StateDirectory::open(dir.path(), "app", true).expect("opens");
+        let id = first.process_id().to_owned();
+        let error = StateDirectory::open(dir.path(), "app", true).expect_err("locked").to_string();
+        assert!(error.contains(&format!("in use by the process {}", std::process::id())), "{error}");
+        drop(first);
+        assert_eq!(StateDirectory::open(dir.path(), "app", true).expect("opens").process_id(), id);
+    }
+
+    #[test]
+    fn without_stores_on_disk_nothing_is_touched() {
+        let dir = tempfile::tempdir().expect("a folder");
+        StateDirectory::open(dir.path(), "app", false).expect("opens");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("reads").count(), 0);
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").expect("writes");
+        let error = StateDirectory::open(&file, "app", true).expect_err("not a folder").to_string();
+        assert!(error.contains("state.dir") && error.contains("cannot be made"), "{error}");
     }
 }

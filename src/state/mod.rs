@@ -1,13 +1,17 @@
 //! State: byte stores under typed views, and what a commit writes.
 
+mod budget;
 pub mod directory;
-pub mod memory;
+mod memory;
+mod overlay;
 pub mod restore;
-pub mod rocksdb;
+mod rocksdb;
+mod task_state;
 pub mod timestamped;
 
-use crate::broker::TopicPartition;
-use crate::error::Result;
+pub use budget::MemoryBudget;
+pub use task_state::TaskState;
+
 use std::ops::Deref;
 
 /// Which engine keeps a store.
@@ -74,42 +78,3 @@ impl Deref for ValueRef<'_> {
 
 /// A visitor of a range scan: gets key and value, returns whether to go on.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
-
-/// All stores of one task. Writes stay in an overlay, which reads see first, until [`commit`](TaskState::commit) hands
-/// everything to the engine in one atomic batch, together with the offsets that it corresponds to. A crash therefore
-/// leaves the state as of some commit, never in between.
-pub trait TaskState {
-    /// The value of `key`.
-    fn get(&mut self, store: StoreId, key: &[u8]) -> Result<Option<ValueRef<'_>>>;
-    /// Sets (`Some`) or deletes (`None`) the value of `key`.
-    fn put(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>) -> Result;
-    /// Visits the rows with `from <= key < to` in ascending order of key bytes; `None` is unbounded.
-    fn range(&mut self, store: StoreId, from: Option<&[u8]>, to: Option<&[u8]>, visit: Visit<'_>) -> Result;
-    /// Bytes of the writes that are waiting for the next commit.
-    fn uncommitted_bytes(&self) -> usize;
-    /// Writes what is waiting, and these offsets (the next offset to read, per changelog or source partition), in one
-    /// atomic batch.
-    fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result;
-    /// Forgets what is waiting: the task is closed dirty.
-    fn rollback(&mut self);
-    /// The offset that the last commit recorded for `partition`; `None`: never.
-    fn committed_offset(&self, partition: &TopicPartition) -> Result<Option<i64>>;
-    /// Deletes all rows and the offset records of `store`: it is going to be restored from the beginning.
-    fn wipe(&mut self, store: StoreId) -> Result;
-    /// Roughly how many rows `store` has.
-    fn approximate_entries(&self, store: StoreId) -> u64;
-    /// Memory used for this task's state (overlay, memtables, table readers), in bytes; shared caches not included.
-    fn memory_bytes(&self) -> u64;
-}
-pub struct MemoryBudget;
-impl MemoryBudget {
-    pub fn new(_: &crate::config::Config) -> Self {
-        todo!()
-    }
-    pub fn uncommitted_bytes_max(&self) -> usize {
-        todo!()
-    }
-}
-pub fn open_task(_: Option<&std::path::Path>, _: &[StoreSpec], _: &MemoryBudget) -> Result<Box<dyn TaskState>> {
-    todo!()
-}

@@ -1,0 +1,48 @@
+//! One memory budget for all stores of the process.
+
+use crate::config::Config;
+use rocksdb::{Cache, WriteBufferManager};
+use std::fmt;
+
+/// What all stores of a client share: RocksDB's block cache and write buffers, and the budgets of what is kept outside
+/// of RocksDB. Unbounded growth is a defect.
+pub struct MemoryBudget {
+    /// Blocks, indexes and filters of all RocksDB instances.
+    pub(crate) block_cache: Cache,
+    /// Memtables of all RocksDB instances.
+    pub(crate) write_buffers: WriteBufferManager,
+    uncommitted_bytes_max: usize,
+}
+
+impl MemoryBudget {
+    /// The budget that these settings give.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            block_cache: Cache::new_lru_cache(config.block_cache_bytes),
+            write_buffers: WriteBufferManager::new_write_buffer_manager(config.write_buffer_bytes, false),
+            // Half of the cache budget, and that shared by the threads: a commit is due when one task has so much.
+            uncommitted_bytes_max: (config.cache_max_bytes / 2 / config.num_stream_threads.max(1)).max(64 << 10),
+        }
+    }
+
+    /// How many uncommitted bytes one task may hold before a commit is due.
+    pub fn uncommitted_bytes_max(&self) -> usize {
+        self.uncommitted_bytes_max
+    }
+
+    /// Bytes in the shared block cache.
+    pub fn block_cache_bytes(&self) -> u64 {
+        self.block_cache.get_usage() as u64
+    }
+
+    /// Bytes in all memtables.
+    pub fn write_buffer_bytes(&self) -> u64 {
+        self.write_buffers.get_usage() as u64
+    }
+}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBudget").field("uncommitted_bytes_max", &self.uncommitted_bytes_max).finish()
+    }
+}

@@ -1,0 +1,370 @@
+//! All stores of one task, and their commit in one atomic batch.
+
+use super::memory::MemoryRows;
+use super::overlay::Overlay;
+use super::rocksdb::RocksRows;
+use super::{Engine, MemoryBudget, StoreId, StoreSpec, ValueRef, Visit};
+use crate::broker::TopicPartition;
+use crate::error::{Error, Kind, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+/// All stores of one task. Writes stay in an overlay, which reads see first, until [`commit`](Self::commit) hands
+/// everything to the engine in one atomic batch, together with the offsets that it corresponds to. A crash therefore
+/// leaves the state as of some commit, never in between.
+pub struct TaskState {
+    stores: Vec<Store>,
+    rocks: Option<RocksRows>,
+    budget: Arc<MemoryBudget>,
+}
+
+struct Store {
+    name: String,
+    writes: Overlay,
+    /// `None`: the rows are in RocksDB.
+    memory: Option<MemoryRows>,
+}
+
+impl TaskState {
+    /// Opens the stores of `specs`; a [`StoreId`] is an index into them. `dir` is the task's folder, needed where one of
+    /// them is in RocksDB.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the folder is locked, not writable or full.
+    pub fn open(dir: Option<&Path>, specs: &[StoreSpec], budget: Arc<MemoryBudget>) -> Result<Self> {
+        let on_disk: Vec<&str> =
+            specs.iter().filter(|spec| spec.engine == Engine::RocksDb).map(|spec| spec.name.as_str()).collect();
+        let rocks = match (dir, on_disk.is_empty()) {
+            (_, true) => None,
+            (Some(dir), false) => Some(RocksRows::open(dir, &on_disk, &budget)?),
+            (None, false) => return Err(Error::new(Kind::Internal, "a store on disk needs a folder").store(on_disk[0])),
+        };
+        let store = |spec: &StoreSpec| Store {
+            name: spec.name.clone(),
+            writes: Overlay::default(),
+            memory: (spec.engine == Engine::Memory).then(MemoryRows::default),
+        };
+        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget })
+    }
+
+    fn rocks(&self) -> Result<&RocksRows> {
+        self.rocks.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a store on disk without a database"))
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    #[inline]
+    pub fn get(&self, store: StoreId, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+        let slot = &self.stores[store.0];
+        if let Some(row) = slot.writes.get(key) {
+            return Ok(row.map(ValueRef::Slice));
+        }
+        match &slot.memory {
+            Some(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
+            None => Ok(self.rocks()?.get(&slot.name, key)?.map(ValueRef::Pinned)),
+        }
+    }
+
+    /// Sets (`Some`) or deletes (`None`) the value of `key`.
+    pub fn put(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>) {
+        self.stores[store.0].writes.put(key, value);
+    }
+
+    /// Visits the rows with `from <= key < to` in ascending order of key bytes; `None` is unbounded.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub fn range(&self, store: StoreId, from: Option<&[u8]>, to: Option<&[u8]>, visit: Visit<'_>) -> Result {
+        let slot = &self.stores[store.0];
+        let writes = slot.writes.range(from, to);
+        if let Some(memory) = &slot.memory {
+            merge(memory.range(from, to), writes, visit);
+            return Ok(());
+        }
+        let rocks = self.rocks()?;
+        let mut rows = rocks.range(&slot.name, from, to)?;
+        let mut writes = writes.peekable();
+        let mut go_on = true;
+        while go_on && rows.valid() {
+            let Some((key, row)) = rows.item() else { break };
+            while go_on && writes.peek().is_some_and(|(k, _)| *k < key) {
+                go_on = visit_write(writes.next(), visit);
+            }
+            if !go_on {
+                return Ok(());
+            }
+            go_on = match writes.peek() {
+                Some((k, _)) if *k == key => visit_write(writes.next(), visit),
+                _ => visit(key, row),
+            };
+            rows.next();
+        }
+        rows.status().map_err(|e| rocks.range_failed(&slot.name, e))?;
+        while go_on && writes.peek().is_some() {
+            go_on = visit_write(writes.next(), visit);
+        }
+        Ok(())
+    }
+
+    /// Bytes of the writes that are waiting for the next commit.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.stores.iter().map(|store| store.writes.bytes()).sum()
+    }
+
+    /// Writes what is waiting, and these offsets (the next offset to read, per changelog or source partition), in one
+    /// atomic batch.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk is full or cannot be written; what is waiting goes on waiting.
+    pub fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result {
+        if let Some(rocks) = &self.rocks {
+            let on_disk = self.stores.iter().filter(|store| store.memory.is_none());
+            rocks.commit(on_disk.map(|store| (store.name.as_str(), &store.writes)), offsets)?;
+        }
+        for store in &mut self.stores {
+            if let Some(memory) = &mut store.memory {
+                memory.commit(&store.writes);
+            }
+            store.writes.clear();
+        }
+        Ok(())
+    }
+
+    /// Forgets what is waiting: the task is closed dirty.
+    pub fn rollback(&mut self) {
+        for store in &mut self.stores {
+            store.writes.clear();
+        }
+    }
+
+    /// The offset that the last commit recorded for the changelog `partition` of `store`; `None`: never, or the store is in
+    /// memory and has to be restored from the beginning.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub fn committed_offset(&self, store: StoreId, partition: &TopicPartition) -> Result<Option<i64>> {
+        match self.stores[store.0].memory {
+            Some(_) => Ok(None),
+            None => self.rocks()?.committed_offset(partition),
+        }
+    }
+
+    /// Deletes all rows of `store` and the offset of its changelog `partition`: it is going to be restored from the
+    /// beginning.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be written.
+    pub fn wipe(&mut self, store: StoreId, partition: &TopicPartition) -> Result {
+        let slot = &mut self.stores[store.0];
+        slot.writes.clear();
+        match (&mut slot.memory, &mut self.rocks) {
+            (Some(memory), _) => memory.clear(),
+            (None, Some(rocks)) => {
+                rocks.forget_offset(partition)?;
+                rocks.wipe(&slot.name, &self.budget)?;
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Roughly how many rows `store` has.
+    pub fn approximate_entries(&self, store: StoreId) -> u64 {
+        let slot = &self.stores[store.0];
+        match (&slot.memory, &self.rocks) {
+            (Some(memory), _) => memory.len(),
+            (None, Some(rocks)) => rocks.approximate_entries(&slot.name),
+            (None, None) => 0,
+        }
+    }
+
+    /// Memory used for this task's state (overlay, memory stores, memtables, table readers), in bytes; shared caches not
+    /// included.
+    pub fn memory_bytes(&self) -> u64 {
+        let stores =
+            self.stores.iter().map(|s| s.writes.bytes() as u64 + s.memory.as_ref().map_or(0, MemoryRows::bytes));
+        stores.sum::<u64>() + self.rocks.as_ref().map_or(0, RocksRows::memory_bytes)
+    }
+}
+
+fn visit_write(write: Option<(&[u8], Option<&[u8]>)>, visit: Visit<'_>) -> bool {
+    match write {
+        Some((key, Some(row))) => visit(key, row),
+        _ => true,
+    }
+}
+
+/// Merges two ascending runs; of equal keys the write counts.
+fn merge<'a>(
+    rows: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    writes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    visit: Visit<'_>,
+) {
+    let (mut rows, mut writes) = (rows.peekable(), writes.peekable());
+    loop {
+        let go_on = match (rows.peek(), writes.peek()) {
+            (None, None) => return,
+            (Some((row, _)), Some((write, _))) if row < write => rows.next().is_none_or(|(k, v)| visit(k, v)),
+            (Some((row, _)), Some((write, _))) if row == write => {
+                rows.next();
+                visit_write(writes.next(), visit)
+            }
+            (_, Some(_)) => visit_write(writes.next(), visit),
+            (Some(_), None) => rows.next().is_none_or(|(k, v)| visit(k, v)),
+        };
+        if !go_on {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::state::Changelog;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn open(dir: &Path, engine: Engine) -> TaskState {
+        let spec = |name: &str| StoreSpec { name: name.into(), engine, changelog: Changelog::None };
+        let budget = Arc::new(MemoryBudget::new(&Config::new("test")));
+        TaskState::open(Some(dir), &[spec("one"), spec("two")], budget).expect("opens")
+    }
+
+    fn rows(state: &TaskState, store: usize, from: Option<&[u8]>, to: Option<&[u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        let visit = &mut |k: &[u8], v: &[u8]| {
+            rows.push((k.to_vec(), v.to_vec()));
+            true
+        };
+        state.range(StoreId(store), from, to, visit).expect("reads");
+        rows
+    }
+
+    #[test]
+    fn what_is_not_committed_is_gone_after_a_crash_and_what_is_stays_with_its_offset() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let log = TopicPartition::new("log", 3);
+        let mut state = open(dir.path(), Engine::RocksDb);
+        state.put(StoreId(0), b"a", Some(b"1"));
+        state.commit(&[(log.clone(), 7)]).expect("commits");
+        state.put(StoreId(0), b"a", Some(b"2"));
+        assert_eq!(state.get(StoreId(0), b"a").expect("reads").as_deref(), Some(&b"2"[..]));
+        drop(state);
+        let state = open(dir.path(), Engine::RocksDb);
+        assert_eq!(state.get(StoreId(0), b"a").expect("reads").as_deref(), Some(&b"1"[..]));
+        assert_eq!(state.committed_offset(StoreId(0), &log).expect("reads"), Some(7));
+        assert!(state.get(StoreId(1), b"a").expect("reads").is_none());
+    }
+
+    #[test]
+    fn a_wiped_store_has_neither_rows_nor_offset() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let log = TopicPartition::new("log", 0);
+        let mut state = open(dir.path(), Engine::RocksDb);
+        state.put(StoreId(0), b"a", Some(b"1"));
+        state.put(StoreId(1), b"b", Some(b"1"));
+        state.commit(&[(log.clone(), 7)]).expect("commits");
+        state.wipe(StoreId(0), &log).expect("wipes");
+        assert!(rows(&state, 0, None, None).is_empty());
+        assert_eq!(rows(&state, 1, None, None).len(), 1);
+        assert_eq!(state.committed_offset(StoreId(0), &log).expect("reads"), None);
+    }
+
+    #[test]
+    fn a_corrupt_database_is_set_aside_and_begun_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut state = open(dir.path(), Engine::RocksDb);
+        state.put(StoreId(0), b"a", Some(b"1"));
+        state.commit(&[]).expect("commits");
+        drop(state);
+        std::fs::write(dir.path().join("rocksdb/CURRENT"), "no manifest\n").expect("writes");
+        let state = open(dir.path(), Engine::RocksDb);
+        assert!(rows(&state, 0, None, None).is_empty());
+        assert!(dir.path().join("rocksdb.corrupt-0").exists());
+    }
+
+    #[test]
+    fn a_task_is_opened_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let _first = open(dir.path(), Engine::RocksDb);
+        let spec = StoreSpec { name: "one".into(), engine: Engine::RocksDb, changelog: Changelog::None };
+        let budget = Arc::new(MemoryBudget::new(&Config::new("test")));
+        let error = TaskState::open(Some(dir.path()), &[spec], budget).err().expect("locked").to_string();
+        assert!(error.contains("another process or thread"), "{error}");
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Put(u8, Option<u8>),
+        Commit,
+        Rollback,
+        Range(Option<u8>, Option<u8>),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0..20u8, any::<Option<u8>>()).prop_map(|(k, v)| Op::Put(k, v)),
+            1 => Just(Op::Commit),
+            1 => Just(Op::Rollback),
+            2 => (any::<Option<u8>>(), any::<Option<u8>>()).prop_map(|(a, b)| Op::Range(a.map(|a| a % 20), b.map(|b| b % 20))),
+        ]
+    }
+
+    fn agrees_with_a_map(engine: Engine, ops: Vec<Op>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut state = open(dir.path(), engine);
+        let (mut committed, mut model) = (BTreeMap::new(), BTreeMap::new());
+        for op in ops {
+            match op {
+                Op::Put(k, v) => {
+                    state.put(StoreId(0), &[k], v.as_ref().map(std::slice::from_ref));
+                    match v {
+                        Some(v) => model.insert(vec![k], vec![v]),
+                        None => model.remove(&vec![k]),
+                    };
+                }
+                Op::Commit => {
+                    state.commit(&[]).expect("commits");
+                    committed = model.clone();
+                }
+                Op::Rollback => {
+                    state.rollback();
+                    model = committed.clone();
+                }
+                Op::Range(from, to) => {
+                    let inside = |k: &&Vec<u8>| from.is_none_or(|f| k[0] >= f) && to.is_none_or(|t| k[0] < t);
+                    let want: Vec<_> =
+                        model.iter().filter(|(k, _)| inside(k)).map(|(k, v)| (k.clone(), v.clone())).collect();
+                    let (from, to) = (from.map(|f| [f]), to.map(|t| [t]));
+                    let got =
+                        rows(&state, 0, from.as_ref().map(<[u8; 1]>::as_slice), to.as_ref().map(<[u8; 1]>::as_slice));
+                    assert_eq!(got, want);
+                }
+            }
+        }
+        for k in 0..20u8 {
+            let got = state.get(StoreId(0), &[k]).expect("reads").map(|row| row.to_vec());
+            assert_eq!(got.as_ref(), model.get(&vec![k]));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn memory_agrees_with_a_map(ops in proptest::collection::vec(op(), 0..80)) {
+            agrees_with_a_map(Engine::Memory, ops);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn rocksdb_agrees_with_a_map(ops in proptest::collection::vec(op(), 0..80)) {
+            agrees_with_a_map(Engine::RocksDb, ops);
+        }
+    }
+}

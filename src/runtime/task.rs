@@ -67,10 +67,6 @@ impl Task {
         }
     }
 
-    /// Records that wait in its queues.
-    pub(crate) fn buffered(&self) -> usize {
-        self.inputs.iter().map(Input::len).sum()
-    }
 
     /// Records that it knows of and has not processed.
     pub(crate) fn lag(&self) -> i64 {

@@ -67,7 +67,6 @@ impl Task {
         }
     }
 
-
     /// Records that it knows of and has not processed.
     pub(crate) fn lag(&self) -> i64 {
         self.inputs.iter().filter_map(Input::lag).sum()

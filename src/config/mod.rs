@@ -1,7 +1,12 @@
 //! Configuration: what may be set, its defaults, and what it means once checked.
 
-use crate::error::Result;
-use std::path::PathBuf;
+pub mod keys;
+mod settings;
+
+pub use settings::{JoinSettings, Settings};
+
+use crate::error::{Error, Kind, Result};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What to do with one record that is at fault.
@@ -50,7 +55,13 @@ pub struct Optimization {
     pub single_store_self_join: bool,
 }
 
-/// The runtime's settings, checked. Kafka Streams' keys under `[streams]`; defaults are Kafka Streams' unless said.
+impl Optimization {
+    /// `all`.
+    pub const ALL: Self =
+        Self { reuse_ktable_source_topics: true, merge_repartition_topics: true, single_store_self_join: true };
+}
+
+/// The runtime's settings, checked. Kafka Streams' keys under `[streams]`; defaults are Kafka Streams' unless said..
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `application.id`: the group, the prefix of internal topics, the folder under `state.dir`.
@@ -61,7 +72,8 @@ pub struct Config {
     pub client_id: Option<String>,
     /// `num.stream.threads`, default 1.
     pub num_stream_threads: usize,
-    /// `commit.interval.ms`, default 30000.
+    /// `commit.interval.ms`, default 1000 (Kafka Streams: 30000): a commit is cheap here, and what is repeated after a
+    /// crash is what came since the last one.
     pub commit_interval: Duration,
     /// `state.dir`.
     pub state_dir: PathBuf,
@@ -107,7 +119,7 @@ impl Config {
             bootstrap_servers: "localhost:9092".into(),
             client_id: None,
             num_stream_threads: 1,
-            commit_interval: Duration::from_secs(30),
+            commit_interval: Duration::from_secs(1),
             state_dir: std::env::temp_dir().join("watersmeet"),
             optimization: Optimization::default(),
             max_task_idle_ms: 0,
@@ -133,8 +145,39 @@ impl Config {
         }
     }
 
+    /// Reads the runtime's settings from a file and the environment; `[join]` and `[http]` are for the binary.
+    ///
+    /// # Errors
+    /// [`Kind::Config`]: the error names key and line.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Settings::load(path)?.config()
+    }
+
     /// Checks combinations; called before any thread starts.
+    ///
+    /// # Errors
+    /// [`Kind::Config`]: the error names the key.
     pub fn check(&self) -> Result {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if self.application_id.is_empty() || !self.application_id.chars().all(legal) {
+            return Err(Error::new(
+                Kind::Config,
+                format!("{:?} cannot be part of a topic's name", self.application_id),
+            )
+            .key("streams.application.id")
+            .hint("use letters, digits, '.', '_' and '-'"));
+        }
+        if self.num_stream_threads == 0 {
+            return Err(Error::new(Kind::Config, "is 0, but at least one thread is needed")
+                .key("streams.num.stream.threads")
+                .hint("set it to 1 or more"));
+        }
+        let ErrorPolicies { deserialization, processing, production, dead_letter_topic } = &self.errors;
+        if [deserialization, processing, production].contains(&&Policy::DeadLetter) && dead_letter_topic.is_none() {
+            return Err(Error::new(Kind::Config, "a policy is dead-letter, but there is no dead-letter topic")
+                .key("errors.dead.letter.topic")
+                .hint("name a topic, and create it"));
+        }
         Ok(())
     }
 }

@@ -313,9 +313,6 @@ impl StreamThread {
                 }
             }
         }
-        for tp in partitions {
-            self.metrics.partition_gone(&tp.topic, tp.partition);
-        }
     }
 
     fn restore(&mut self) -> Result<usize> {
@@ -487,13 +484,6 @@ impl StreamThread {
             self.last_published_ms = now_ms;
             self.tasks.values().map(|t| t.status(now)).collect::<Vec<_>>()
         });
-        if let Some(tasks) = &tasks {
-            for p in tasks.iter().flat_map(|t| &t.partitions) {
-                if let Some(lag) = p.lag {
-                    self.metrics.lag(&p.topic, p.partition, lag);
-                }
-            }
-        }
         figures.counts = counts;
         self.metrics.turn(&figures);
         self.app.shared.turn(self.number, self.busy || lag == 0, tasks, counts);

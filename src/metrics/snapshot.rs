@@ -1,0 +1,157 @@
+//! The gauges, made anew from a status snapshot at each scrape.
+
+use crate::runtime::StreamsStatus;
+use crate::runtime::status::{State, TaskStateName, ThreadState};
+use prometheus::core::{AtomicF64, Collector, GenericCounterVec};
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, Opts};
+use std::collections::BTreeMap;
+
+const STATES: [(State, &str); 7] = [
+    (State::Created, "CREATED"),
+    (State::Rebalancing, "REBALANCING"),
+    (State::Running, "RUNNING"),
+    (State::PendingShutdown, "PENDING_SHUTDOWN"),
+    (State::NotRunning, "NOT_RUNNING"),
+    (State::PendingError, "PENDING_ERROR"),
+    (State::Error, "ERROR"),
+];
+
+const THREAD_STATES: [(ThreadState, &str); 7] = [
+    (ThreadState::Created, "CREATED"),
+    (ThreadState::Starting, "STARTING"),
+    (ThreadState::PartitionsRevoked, "PARTITIONS_REVOKED"),
+    (ThreadState::PartitionsAssigned, "PARTITIONS_ASSIGNED"),
+    (ThreadState::Running, "RUNNING"),
+    (ThreadState::PendingShutdown, "PENDING_SHUTDOWN"),
+    (ThreadState::Dead, "DEAD"),
+];
+
+const TASK_STATES: [(TaskStateName, &str); 5] = [
+    (TaskStateName::Created, "CREATED"),
+    (TaskStateName::Restoring, "RESTORING"),
+    (TaskStateName::Running, "RUNNING"),
+    (TaskStateName::Suspended, "SUSPENDED"),
+    (TaskStateName::Closed, "CLOSED"),
+];
+
+/// The gauges of this client.
+pub(super) fn families(application_id: &str, status: &StreamsStatus) -> Vec<MetricFamily> {
+    let mut out = Families::default();
+    client(&mut out, application_id, status);
+    threads(&mut out, status);
+    tasks(&mut out, status);
+    out.0
+}
+
+fn client(out: &mut Families, application_id: &str, status: &StreamsStatus) {
+    let info = [(vec![application_id.to_owned(), env!("CARGO_PKG_VERSION").to_owned()], 1.0)];
+    out.gauge("watersmeet_build_info", "Always 1: application and version.", &["application_id", "version"], info);
+    let states = STATES.map(|(state, name)| (vec![name.to_owned()], flag(status.state == state)));
+    out.gauge("watersmeet_state", "1 for the client's state, 0 for the others.", &["state"], states);
+    let ordinal = position(&STATES, status.state);
+    out.one("watersmeet_client_state", "The client's state as Kafka Streams numbers it, 2 is RUNNING.", ordinal);
+    let since_s = status.state_since_ms as f64 / 1e3;
+    out.one("watersmeet_state_since_seconds", "Since when it is in that state, in seconds since the epoch.", since_s);
+    out.one("watersmeet_live", "1 where /livez says 200.", flag(status.is_live()));
+    out.one("watersmeet_ready", "1 where /readyz says 200.", flag(status.is_ready()));
+    let trouble = flag(status.broker_trouble.is_some());
+    out.one("watersmeet_broker_trouble", "1 while the broker does not answer as it should.", trouble);
+}
+
+fn threads(out: &mut Families, status: &StreamsStatus) {
+    let count = |state| status.threads.iter().filter(|t| t.state == state).count() as f64;
+    let counts = THREAD_STATES.map(|(state, name)| (vec![name.to_owned()], count(state)));
+    out.gauge("watersmeet_threads", "Stream threads by state.", &["state"], counts);
+    let alive = status.threads.iter().filter(|t| t.state != ThreadState::Dead).count() as f64;
+    out.one("watersmeet_threads_alive", "Stream threads that are alive.", alive);
+    out.one(
+        "watersmeet_threads_stalled",
+        "Stream threads without progress for too long.",
+        status.stalled().len() as f64,
+    );
+    let rows = status.threads.iter().map(|t| (vec![number(&t.name)], position(&THREAD_STATES, t.state)));
+    let help = "A stream thread's state as Kafka Streams numbers it, 4 is RUNNING.";
+    out.gauge("watersmeet_thread_state", help, &["thread"], rows);
+    let failed = status.totals.failed_threads as f64;
+    out.counter("watersmeet_threads_failed_total", "Stream threads that ended with an error.", failed);
+}
+
+fn tasks(out: &mut Families, status: &StreamsStatus) {
+    let tasks = || status.threads.iter().flat_map(|t| &t.tasks);
+    let count = |state| tasks().filter(|t| t.state == state).count() as f64;
+    let counts = TASK_STATES.map(|(state, name)| (vec![name.to_owned()], count(state)));
+    out.gauge("watersmeet_tasks", "Tasks by state.", &["state"], counts);
+
+    // Two sub-topologies may read one partition: the lag is that of the slower, what is buffered is the sum.
+    let (mut lag, mut buffered) = (BTreeMap::new(), BTreeMap::new());
+    for p in tasks().flat_map(|t| &t.partitions) {
+        let label = || vec![p.topic.clone(), p.partition.to_string()];
+        if let Some(n) = p.lag {
+            let slot = lag.entry(label()).or_insert(0.0_f64);
+            *slot = slot.max(n as f64);
+        }
+        *buffered.entry(label()).or_insert(0.0_f64) += p.buffered as f64;
+    }
+    let labels = ["topic", "partition"];
+    out.gauge("watersmeet_lag", "Records of the partition that are not processed yet.", &labels, lag);
+    out.gauge("watersmeet_buffered_records", "Records fetched and waiting in a task's queue.", &labels, buffered);
+
+    let restore = || tasks().flat_map(|t| t.restore.iter().map(move |r| (vec![t.id.clone(), r.store.clone()], r)));
+    let remaining = restore().map(|(label, r)| (label, (r.total - r.restored).max(0) as f64));
+    let labels = ["task", "store"];
+    out.gauge("watersmeet_restore_remaining_records", "Changelog records still to be read back.", &labels, remaining);
+    let rate = restore().map(|(label, r)| (label, r.rate));
+    out.gauge("watersmeet_restore_rate", "Changelog records read back per second.", &labels, rate);
+}
+
+fn flag(yes: bool) -> f64 {
+    f64::from(u8::from(yes))
+}
+
+fn position<T: PartialEq + Copy>(names: &[(T, &str)], state: T) -> f64 {
+    names.iter().position(|(s, _)| *s == state).map_or(-1.0, |i| i as f64)
+}
+
+/// The number at the end of a thread's name, as the counters are labelled.
+fn number(thread: &str) -> String {
+    thread.rsplit('-').next().unwrap_or(thread).to_owned()
+}
+
+/// Metric families in the making.
+#[derive(Default)]
+pub(super) struct Families(pub(super) Vec<MetricFamily>);
+
+impl Families {
+    /// A gauge with one series per row of label values. Without rows there is no family: the format knows no empty ones.
+    pub(super) fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        rows: impl IntoIterator<Item = (Vec<String>, f64)>,
+    ) {
+        let gauge = GaugeVec::new(Opts::new(name, help), labels).expect("the name is a valid constant");
+        for (values, value) in rows {
+            gauge.with_label_values(&values).set(value);
+        }
+        self.add(&gauge);
+    }
+
+    /// A gauge without labels.
+    pub(super) fn one(&mut self, name: &str, help: &str, value: f64) {
+        self.gauge(name, help, &[], [(Vec::new(), value)]);
+    }
+
+    /// A counter without labels that is kept elsewhere.
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: f64) {
+        let counter: GenericCounterVec<AtomicF64> =
+            GenericCounterVec::new(Opts::new(name, help), &[]).expect("the name is a valid constant");
+        counter.with_label_values::<&str>(&[]).inc_by(value);
+        self.add(&counter);
+    }
+
+    fn add(&mut self, collector: &impl Collector) {
+        self.0.extend(collector.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+    }
+}

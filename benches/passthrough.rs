@@ -61,7 +61,7 @@ fn fill(broker: &KafkaBroker, name: &str, records: usize) -> Result {
             partition: None,
             key,
             value,
-            timestamp_ms: Some(1 + i as i64),
+            timestamp_ms: None,
             headers: &headers,
         })?;
     }

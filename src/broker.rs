@@ -148,6 +148,8 @@ pub enum Event {
     OffsetOutOfRange(TopicPartition),
     /// A passing trouble, such as a broker that is gone: the client retries by itself; shown in health and log.
     Trouble(crate::error::Error),
+    /// The brokers answer again after a `Trouble`.
+    TroubleOver,
     /// A subscribed topic does not exist (any more).
     MissingTopic(String),
 }

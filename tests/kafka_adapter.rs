@@ -182,8 +182,8 @@ fn records_come_back_as_they_were_sent() {
         headers.add("a", Some(b""));
         headers.add("null", None);
         let none = Headers::default();
-        let sent: [(Option<&[u8]>, Option<&[u8]>, &Headers, i64); 4] = [
-            (Some(b"key"), Some(b"value"), &headers, 1_700_000_000_123),
+        let sent = [
+            (Some(b"key".as_slice()), Some(b"value".as_slice()), &headers, 1_700_000_000_123),
             (None, Some(b"no key"), &none, 1),
             (Some(b""), Some(b""), &none, 2),
             (Some(b"deleted"), None, &none, 3),
@@ -480,6 +480,7 @@ fn brokers_that_are_gone_are_trouble_until_they_are_back() {
     assert_eq!(producer.flush(Duration::from_millis(300)).unwrap_err().kind(), Kind::Broker);
 
     mock.brokers_up().unwrap();
+    reader.event("end of trouble", |e| matches!(e, Event::TroubleOver).then_some(()));
     producer.flush(LIMIT).unwrap();
     reader.records(7);
     assert!(producer.refused().is_empty());
@@ -589,5 +590,35 @@ fn two_members_share_the_partitions() {
         assert!(ours.iter().all(|p| !theirs.contains(p)));
         first.consumer.close(true).unwrap();
         second.consumer.close(true).unwrap();
+    }
+}
+
+#[test]
+fn a_consumer_closes_although_a_rebalance_was_never_answered() {
+    let Some(cluster) = Cluster::real() else { return };
+    let classic = |strategy: &str| vec![("partition.assignment.strategy".to_owned(), strategy.to_owned())];
+    let consumer = vec![("group.protocol".to_owned(), "consumer".to_owned())];
+    for settings in [classic("range"), classic("cooperative-sticky"), consumer] {
+        let (app, topic) = (unique("unanswered"), cluster.topic("unanswered", 4));
+        let mut config = cluster.config(&app);
+        config.consumer = settings;
+        let mut first = Reader::subscribed(&cluster.connect(&config, Some("one")), std::slice::from_ref(&topic));
+        assert_eq!(first.join().len(), 4);
+        let mut second = Reader::subscribed(&cluster.connect(&config, Some("two")), std::slice::from_ref(&topic));
+        second.poll();
+        let asked = |e: &Event| if let Event::Revoking(list) = e { Some(list.clone()) } else { None };
+        let revoking = first.event("revocation", asked);
+        assert!(!revoking.is_empty());
+        let start = Instant::now();
+        drop(first);
+        until("the second is given something", || {
+            second.poll();
+            second.events.iter().any(|e| matches!(e, Event::Assigned(list) if !list.is_empty()))
+                || start.elapsed() > Duration::from_secs(12)
+        });
+        // It has been given partitions and has not answered.
+        let start = Instant::now();
+        drop(second);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?} with {:?}", start.elapsed(), config.consumer);
     }
 }

@@ -174,7 +174,17 @@ unsafe extern "C" fn on_rebalance(
     unsafe {
         let inbox = inbox(opaque);
         if inbox.is_closing() {
-            sys::rd_kafka_assign(rk, std::ptr::null());
+            let failed = if is_eager(rk) {
+                sys::rd_kafka_assign(rk, std::ptr::null());
+                std::ptr::null_mut()
+            } else if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+                sys::rd_kafka_incremental_assign(rk, partitions)
+            } else {
+                sys::rd_kafka_incremental_unassign(rk, partitions)
+            };
+            if !failed.is_null() {
+                sys::rd_kafka_error_destroy(failed);
+            }
             return;
         }
         let list = match partitions.as_ref() {
@@ -209,6 +219,15 @@ unsafe extern "C" fn on_delivery(
             code,
         }));
     }
+}
+
+/// Whether the group's protocol replaces whole assignments.
+///
+/// # Safety
+/// `rk` must be alive.
+pub(super) unsafe fn is_eager(rk: *mut sys::rd_kafka_t) -> bool {
+    // SAFETY: as above; the name is a constant.
+    unsafe { text(sys::rd_kafka_rebalance_protocol(rk)) == "EAGER" }
 }
 
 /// A message's error code.

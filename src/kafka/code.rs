@@ -125,6 +125,7 @@ pub(super) fn from_rdkafka(error_: KafkaError, doing: &str) -> Error {
         }
         KafkaError::ClientCreation(what) => Error::new(Kind::Config, format!("{doing}: {what}"))
             .hint("correct the settings under [consumer], [producer] or [admin]"),
+        KafkaError::AdminOp(code) => error(code, doing),
         other => match other.rdkafka_error_code() {
             Some(code) => error(code, doing),
             None => Error::new(Kind::Internal, format!("{doing}: {other}")),
@@ -137,9 +138,11 @@ pub(super) fn code(raw: i32) -> RDKafkaErrorCode {
     RDKafkaRespErr::try_from(raw).unwrap_or(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN).into()
 }
 
-/// librdkafka's own words, without the "Broker: " and "Local: " before them.
+/// librdkafka's own words, out of `Name (Broker: words)`.
 fn plain(code: RDKafkaErrorCode) -> String {
-    code.to_string().trim_start_matches("Broker: ").trim_start_matches("Local: ").to_string()
+    let text = code.to_string();
+    let words = text.split_once('(').map_or(&*text, |(_, words)| words.trim_end_matches(')'));
+    words.trim_start_matches("Broker: ").trim_start_matches("Local: ").to_string()
 }
 
 #[cfg(test)]
@@ -150,6 +153,7 @@ mod tests {
     fn codes_say_what_to_do() {
         let error = error(RDKafkaErrorCode::MessageSizeTooLarge, "producing");
         assert_eq!(error.kind(), Kind::Record);
+        assert!(error.to_string().starts_with("producing: Message size too large (MessageSizeTooLarge)"), "{error}");
         assert!(error.to_string().contains("max.message.bytes"), "{error}");
         assert_eq!(super::error(RDKafkaErrorCode::OperationTimedOut, "x").kind(), Kind::Broker);
         assert_eq!(super::error(RDKafkaErrorCode::IllegalGeneration, "x").kind(), Kind::Migrated);

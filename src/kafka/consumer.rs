@@ -7,6 +7,7 @@
 use super::client::{self, Happened, Inbox, REQUEST_TIMEOUT};
 use super::code;
 use super::partitions::{List, Partitions};
+use super::watch::Watch;
 use crate::broker::{Batch, Committed, Consumer, Event, Role, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
@@ -33,6 +34,7 @@ pub(super) struct KafkaConsumer {
     queue: Queue,
     client: Client<Inbox>,
     partitions: Partitions,
+    watch: Watch,
     /// What the group asked back and the runtime has not yet given.
     revoking: Vec<TopicPartition>,
     messages: Vec<*mut sys::rd_kafka_message_t>,
@@ -83,6 +85,7 @@ impl KafkaConsumer {
             queue: Queue(queue),
             client,
             partitions: Partitions::default(),
+            watch: Watch::default(),
             revoking: Vec::new(),
             messages: Vec::with_capacity(CHUNK),
             start,
@@ -138,40 +141,12 @@ impl KafkaConsumer {
                         batch.push(source, m.offset, timestamp, key, value, client::headers(message));
                         self.partitions.get_mut(index).position = m.offset + 1;
                     }
-                    code => events.extend(self.consumer_error(m, code)),
+                    code => events.extend(consumer_error(&self.partitions, &mut self.watch, m, code)),
                 }
                 sys::rd_kafka_message_destroy(message);
             }
         }
         self.messages.len()
-    }
-
-    /// A message that is no record but an event or an error.
-    ///
-    /// # Safety
-    /// The message must be alive.
-    unsafe fn consumer_error(&self, m: &sys::rd_kafka_message_t, code: RDKafkaErrorCode) -> Option<Event> {
-        // SAFETY: the message is alive, and with it its topic; an error's payload is its text.
-        let (topic, words) = unsafe {
-            let topic = (!m.rkt.is_null()).then(|| client::text(sys::rd_kafka_topic_name(m.rkt)));
-            (topic.unwrap_or_default(), client::text(sys::rd_kafka_message_errstr(m)))
-        };
-        let partition = || self.partitions.name(&topic, m.partition);
-        match code {
-            RDKafkaErrorCode::PartitionEOF => Some(Event::End { partition: partition()?, offset: m.offset }),
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                Some(Event::MissingTopic(topic))
-            }
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                Some(Event::OffsetOutOfRange(partition()?))
-            }
-            // `fatal` reports it.
-            RDKafkaErrorCode::Fatal => None,
-            code => {
-                let error = code::error(code, "consuming").source(words);
-                Some(Event::Trouble(if topic.is_empty() { error } else { error.topic(topic) }))
-            }
-        }
     }
 
     /// Turns what the callbacks left behind into events. A rebalance about nothing is answered here: there is nothing
@@ -193,6 +168,9 @@ impl KafkaConsumer {
                 Happened::Error(RDKafkaErrorCode::Fatal, _) => {}
                 // One broker of several, or an idle connection: the log has it.
                 Happened::Error(RDKafkaErrorCode::BrokerTransportFailure, _) => {}
+                Happened::Error(RDKafkaErrorCode::AllBrokersDown, words) => {
+                    events.extend(self.watch.brokers_down(words));
+                }
                 Happened::Error(code, words) => {
                     events.push(Event::Trouble(code::error(code, "consuming").source(words)));
                 }
@@ -202,10 +180,9 @@ impl KafkaConsumer {
         Ok(())
     }
 
-    /// Whether the group's protocol replaces whole assignments.
     fn is_eager(&self) -> bool {
-        // SAFETY: the client is alive; the name is a constant.
-        unsafe { client::text(sys::rd_kafka_rebalance_protocol(self.rk())) == "EAGER" }
+        // SAFETY: the client is alive.
+        unsafe { client::is_eager(self.rk()) }
     }
 
     /// Tells librdkafka the whole assignment, at the positions reached.
@@ -244,6 +221,22 @@ impl KafkaConsumer {
         check(error, doing)?;
         list.check(doing)?;
         Ok(list.offsets(partitions))
+    }
+
+    /// Answers a rebalance that the runtime took and did not answer: the close would wait for that, without end.
+    fn answer_for_the_last_time(&mut self) {
+        let none = List::new(std::iter::empty());
+        let revoking = List::new(self.revoking.iter().map(|p| (p, NONE)));
+        // SAFETY: the client and the lists are alive; null is the empty assignment. Where nothing waits for these, they
+        // change nothing or fail, and the close goes on.
+        unsafe {
+            if self.is_eager() {
+                sys::rd_kafka_assign(self.rk(), std::ptr::null());
+            } else {
+                let _ = check_error(sys::rd_kafka_incremental_unassign(self.rk(), revoking.ptr()), "");
+                let _ = check_error(sys::rd_kafka_incremental_assign(self.rk(), none.ptr()), "");
+            }
+        }
     }
 
     /// Makes the group forget this member although it has a stable name: librdkafka's close never does.
@@ -302,7 +295,9 @@ impl Consumer for KafkaConsumer {
             taken = self.consume(Duration::ZERO, left.min(CHUNK), batch, events);
             left -= taken;
         }
-        self.take_events(events)
+        self.take_events(events)?;
+        self.watch.look(&self.client, events);
+        Ok(())
     }
 
     fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {
@@ -430,9 +425,7 @@ impl Consumer for KafkaConsumer {
             return Ok(());
         }
         self.client.context().set_closing();
-        // A rebalance that nobody answered yet would hold up the close.
-        // SAFETY: the client is alive; null is the empty assignment.
-        unsafe { sys::rd_kafka_assign(self.rk(), std::ptr::null()) };
+        self.answer_for_the_last_time();
         if leave && self.is_static {
             self.leave_group();
         }
@@ -446,6 +439,41 @@ impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         if let Err(error) = self.close(false) {
             tracing::warn!("{error}");
+        }
+    }
+}
+
+/// A message that is no record but an event or an error.
+///
+/// # Safety
+/// The message must be alive.
+unsafe fn consumer_error(
+    partitions: &Partitions,
+    watch: &mut Watch,
+    m: &sys::rd_kafka_message_t,
+    code: RDKafkaErrorCode,
+) -> Option<Event> {
+    // SAFETY: the message is alive, and with it its topic; an error's payload is its text.
+    let (topic, words) = unsafe {
+        let topic = (!m.rkt.is_null()).then(|| client::text(sys::rd_kafka_topic_name(m.rkt)));
+        (topic.unwrap_or_default(), client::text(sys::rd_kafka_message_errstr(m)))
+    };
+    let partition = || partitions.name(&topic, m.partition);
+    match code {
+        RDKafkaErrorCode::PartitionEOF => Some(Event::End { partition: partition()?, offset: m.offset }),
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+            watch.topic_unknown(topic);
+            None
+        }
+        RDKafkaErrorCode::AllBrokersDown => watch.brokers_down(words),
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+            Some(Event::OffsetOutOfRange(partition()?))
+        }
+        // `fatal` reports it.
+        RDKafkaErrorCode::Fatal => None,
+        code => {
+            let error = code::error(code, "consuming").source(words);
+            Some(Event::Trouble(if topic.is_empty() { error } else { error.topic(topic) }))
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod mock;
 mod partitions;
 mod producer;
 mod settings;
+mod watch;
 
 use crate::broker::{Admin, Broker, Consumer, Producer, Role};
 use crate::config::Config;

@@ -17,7 +17,8 @@ const CONSUMER: &[(&str, &str)] = &[
     ("fetch.message.max.bytes", "2097152"),
     // librdkafka's default of 1000 stalls a fast consumer for a second each time its queue is full.
     ("fetch.queue.backoff.ms", "5"),
-    ("fetch.wait.max.ms", "500"),
+    // Partitions that are assigned or resumed while a fetch waits at the broker have to wait for its end.
+    ("fetch.wait.max.ms", "100"),
     ("isolation.level", "read_uncommitted"),
     ("queued.max.messages.kbytes", "16384"),
     ("queued.min.messages", "100000"),

@@ -203,7 +203,7 @@ pub(super) fn restore_event(tasks: &mut BTreeMap<TaskId, Task>, restorer: &mut d
                 .hint("stop all instances, delete the state directory, and start again"));
         }
         Event::Trouble(error) => tracing::warn!("while restoring: {error}"),
-        Event::Assigned(_) | Event::Revoking(_) | Event::Lost(_) => {}
+        Event::TroubleOver | Event::Assigned(_) | Event::Revoking(_) | Event::Lost(_) => {}
     }
     Ok(())
 }

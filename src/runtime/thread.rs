@@ -234,6 +234,7 @@ impl StreamThread {
                     .hint("set consumer.auto.offset.reset, or reset the group's offsets"));
                 }
                 Event::Trouble(error) => self.trouble(&error),
+                Event::TroubleOver => self.app.shared.broker_trouble(None),
                 Event::MissingTopic(topic) => {
                     return Err(Error::new(Kind::Topology, "a source topic has been deleted")
                         .topic(topic)

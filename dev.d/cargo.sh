@@ -107,11 +107,11 @@ check() {
 deny() {
   local tool
   tool=$(deny_tool)
-  "$tool" --offline --all-features check bans licenses sources || return 1
+  "$tool" --locked check bans licenses sources || return 1
   # The advisories need RustSec's database, which is fetched from GitHub: where that cannot be reached, say it and go on.
   local log
   log=$(mktemp)
-  if "$tool" --all-features check advisories >"$log" 2>&1; then
+  if "$tool" --locked check advisories >"$log" 2>&1; then
     echo "advisories ok"
   elif grep -qiE "failed to (fetch|clone|open|acquire|get|update|load)|could not (connect|resolve)|network|unable to (fetch|load|open)" "$log" &&
     ! grep -qE "^(error|warning)\[(vulnerability|unmaintained|unsound|yanked|notice)\]" "$log"; then

@@ -48,6 +48,7 @@ pub struct Change<V> {
 
 /// A record's headers, in order; names may repeat. No headers cost no allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::box_collection)] // one word instead of three in every record: most have no headers
 pub struct Headers(Option<Box<Vec<Header>>>);
 
 /// One header.

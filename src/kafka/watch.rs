@@ -4,6 +4,7 @@
 use super::client::Inbox;
 use super::code;
 use crate::broker::Event;
+use crate::error::Result;
 use rdkafka::client::Client;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka_sys as sys;
@@ -30,6 +31,14 @@ impl Watch {
         known
             .is_none()
             .then(|| Event::Trouble(code::error(RDKafkaErrorCode::AllBrokersDown, "consuming").source(words)))
+    }
+
+    /// While all brokers are down, a request need not wait to find out.
+    pub(super) fn check(&self, doing: &str) -> Result {
+        match self.brokers {
+            Some(_) => Err(code::error(RDKafkaErrorCode::AllBrokersDown, doing)),
+            None => Ok(()),
+        }
     }
 
     /// A broker doesn't know this topic.

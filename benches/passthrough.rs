@@ -110,23 +110,17 @@ fn carry(broker: &KafkaBroker, from: &str, to: &str) -> Result {
     Ok(())
 }
 
-fn usage() -> libc::rusage {
-    // SAFETY: zeroes are a valid `rusage`, and the call fills it.
-    unsafe {
-        let mut usage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
-        usage
-    }
-}
-
-/// Processor time of all threads so far, in seconds.
+/// Processor time of all threads so far, in seconds; 0 where there is no `/proc`.
 fn cpu() -> f64 {
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    let usage = usage();
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the program's name, in brackets: user and system time are the 12th and 13th field, in hundredths of a second.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
-/// The most memory so far, in megabytes (Linux counts kilobytes).
-fn peak_mb() -> i64 {
-    usage().ru_maxrss >> 10
+/// The most memory so far, in megabytes; 0 where there is no `/proc`.
+fn peak_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|kb| kb.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) >> 10
 }

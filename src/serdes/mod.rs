@@ -1,7 +1,10 @@
 //! Bytes to values and back.
 
 pub mod formats;
+mod json_object;
 pub mod primitives;
+
+pub use json_object::{JsonObject, JsonObjects};
 
 use std::sync::Arc;
 

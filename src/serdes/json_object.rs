@@ -171,8 +171,7 @@ impl Scan<'_> {
             Some(b'[') => Err("an array was found"),
             Some(b'"') => Err("text was found"),
             Some(b'0'..=b'9' | b'-') => Err("a number was found"),
-            Some(b't' | b'f') => Err("true or false was found"),
-            Some(b'n') => Err("null was found"),
+            Some(_) if self.word(b"null").is_ok() => Err("null was found"),
             Some(_) => Err("no JSON was found"),
         }
     }

@@ -5,7 +5,18 @@ use crate::metrics;
 use serde_json::json;
 use warp::http::{Method, Response, StatusCode};
 
-const PAGE: &str = include_str!("page.html");
+/// The page for people: everything in one document, which works without a network.
+const PAGE: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>\n",
+    include_str!("page/style.css"),
+    "</style>\n",
+    include_str!("page/body.html"),
+    "<script>\n",
+    include_str!("page/topology.js"),
+    include_str!("page/live.js"),
+    "</script>\n</body>\n</html>\n",
+);
 const PATHS: [&str; 7] = ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/topology"];
 const FORMATS: [&str; 4] = ["text", "mermaid", "dot", "json"];
 

@@ -214,7 +214,9 @@ function drawSub(sub, width, all) {
   caption.textContent = all > 1 ? 'Sub-topology ' + sub.id : '';
   caption.hidden = all <= 1;
   figure.append(caption, image);
-  return { figure, scale: width / plan.width };
+  // Below half size nobody can read it: then it scrolls.
+  figure.className = plan.width * 0.5 > width ? 'scrolls' : '';
+  return figure;
 }
 
 let topology = null, drawnWidth = 0;
@@ -232,9 +234,7 @@ function redraw() {
   drawnWidth = width;
   const subs = topology.sub_topologies;
   const drawn = subs.map(sub => drawSub(sub, width, subs.length)).filter(Boolean);
-  area.replaceChildren(...drawn.map(d => d.figure));
-  // Below half size nobody can read it: then it scrolls.
-  area.classList.toggle('scrolls', drawn.some(d => d.scale < 0.5));
+  area.replaceChildren(...drawn);
 }
 
 // Writes lag on topics and progress on stores.

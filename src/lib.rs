@@ -39,3 +39,8 @@ pub mod prelude {
     pub use crate::serdes::{Serde, SerdeRef};
     pub use crate::topology::Topology;
 }
+
+/// The README's topology compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

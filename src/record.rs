@@ -104,7 +104,7 @@ impl<T: Clone + Serialize + 'static> Data for T {}
 /// ```
 /// use watersmeet::record::Nullable;
 /// assert!(None::<String>.is_null());
-/// assert!(!Some("x").is_null() && !"".is_null() && !serde_json::Value::Null.is_null());
+/// assert!(!Some("x").is_null() && !"".is_null() && !Nullable::is_null(&serde_json::Value::Null));
 /// ```
 pub trait Nullable {
     /// True for `None`.

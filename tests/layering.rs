@@ -51,7 +51,6 @@ const OWNERS: &[(&str, &str)] = &[
     ("prometheus", "metrics"),
     ("bincode", "serdes/"),
     ("clap", "bin/"),
-    ("signal_hook", "runtime/"),
     ("tracing_subscriber", "bin/"),
 ];
 

@@ -2,7 +2,7 @@
 
 use crate::runtime::StreamsStatus;
 use crate::runtime::status::{
-    PartitionStatus, RestoreStatus, State, TaskStateName, TaskStatus, ThreadState, ThreadStatus, Totals,
+    PartitionStatus, RestoreStatus, State, StoreStatus, TaskStateName, TaskStatus, ThreadState, ThreadStatus, Totals,
 };
 
 /// Two threads with two tasks each, of a table-stream join: all RUNNING.
@@ -43,6 +43,9 @@ fn task(partition: i32) -> TaskStatus {
         state: TaskStateName::Running,
         partitions: vec![input("products", Some(0)), input("stock", Some(7))],
         restore: Vec::new(),
+        stores: vec![StoreStatus { name: "products".into(), entries: 250 }],
+        memory_bytes: 4_096,
+        uncommitted_bytes: 128,
         waiting_for: String::new(),
     }
 }

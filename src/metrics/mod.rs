@@ -11,7 +11,7 @@ use crate::runtime::StreamsStatus;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The content type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,6 +39,15 @@ pub struct TurnFigures {
     pub counts: Counts,
 }
 
+/// Memory that the stores of all tasks share.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SharedMemory {
+    /// Bytes in RocksDB's block cache.
+    pub block_cache_bytes: u64,
+    /// Bytes in all memtables.
+    pub memtable_bytes: u64,
+}
+
 /// The metrics of one client.
 ///
 /// ```
@@ -50,6 +59,7 @@ pub struct TurnFigures {
 pub struct Metrics {
     registry: Registry,
     application_id: String,
+    shared_memory: OnceLock<Box<dyn Fn() -> SharedMemory + Send + Sync>>,
     consumed: IntCounterVec,
     consumed_bytes: IntCounterVec,
     processed: IntCounterVec,
@@ -80,6 +90,7 @@ impl Metrics {
         };
         Arc::new(Self {
             application_id: application_id.to_owned(),
+            shared_memory: OnceLock::new(),
             consumed: counter("watersmeet_records_consumed_total", "Records that came from the broker."),
             consumed_bytes: counter("watersmeet_bytes_consumed_total", "Bytes of their keys and values."),
             processed: counter("watersmeet_records_processed_total", "Records processed by tasks."),
@@ -114,10 +125,17 @@ impl Metrics {
         }
     }
 
+    /// Asks `memory` at each scrape from now on. Only the first call counts.
+    pub fn watch_shared_memory(&self, memory: impl Fn() -> SharedMemory + Send + Sync + 'static) {
+        // A second source would only say the same again.
+        let _ = self.shared_memory.set(Box::new(memory));
+    }
+
     /// Everything in Prometheus' text format, the gauges as `status` has them.
     pub fn text(&self, status: &StreamsStatus) -> String {
+        let shared = self.shared_memory.get().map(|memory| memory());
         let mut families = self.registry.gather();
-        families.extend(snapshot::families(&self.application_id, status));
+        families.extend(snapshot::families(&self.application_id, status, shared));
         families.extend(process::families());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut text = Vec::new();

@@ -1,5 +1,6 @@
 //! The gauges, made anew from a status snapshot at each scrape.
 
+use super::SharedMemory;
 use crate::runtime::StreamsStatus;
 use crate::runtime::status::{State, TaskStateName, ThreadState};
 use prometheus::core::{AtomicF64, Collector, GenericCounterVec};
@@ -36,11 +37,19 @@ const TASK_STATES: [(TaskStateName, &str); 5] = [
 ];
 
 /// The gauges of this client.
-pub(super) fn families(application_id: &str, status: &StreamsStatus) -> Vec<MetricFamily> {
+pub(super) fn families(
+    application_id: &str,
+    status: &StreamsStatus,
+    shared: Option<SharedMemory>,
+) -> Vec<MetricFamily> {
     let mut out = Families::default();
     client(&mut out, application_id, status);
     threads(&mut out, status);
     tasks(&mut out, status);
+    stores(&mut out, status);
+    if let Some(shared) = shared {
+        memory(&mut out, &shared);
+    }
     out.0
 }
 
@@ -103,6 +112,27 @@ fn tasks(out: &mut Families, status: &StreamsStatus) {
     out.gauge("watersmeet_restore_remaining_records", "Changelog records still to be read back.", &labels, remaining);
     let rate = restore().map(|(label, r)| (label, r.rate));
     out.gauge("watersmeet_restore_rate", "Changelog records read back per second.", &labels, rate);
+}
+
+/// State: per store how many rows, per task how many bytes.
+fn stores(out: &mut Families, status: &StreamsStatus) {
+    let tasks = || status.threads.iter().flat_map(|t| &t.tasks);
+    let entries = tasks().flat_map(|t| t.stores.iter().map(|s| (vec![t.id.clone(), s.name.clone()], s.entries as f64)));
+    out.gauge("watersmeet_store_entries", "Rows of the store, roughly.", &["task", "store"], entries);
+    let memory = tasks().map(|t| (vec![t.id.clone()], t.memory_bytes as f64));
+    let help = "Memory of the task's state, shared caches not included.";
+    out.gauge("watersmeet_state_memory_bytes", help, &["task"], memory);
+    let uncommitted = tasks().map(|t| (vec![t.id.clone()], t.uncommitted_bytes as f64));
+    let help = "Changes of the task's stores that wait for the next commit.";
+    out.gauge("watersmeet_uncommitted_bytes", help, &["task"], uncommitted);
+}
+
+/// What all stores share.
+fn memory(out: &mut Families, memory: &SharedMemory) {
+    let cache = memory.block_cache_bytes as f64;
+    out.one("watersmeet_rocksdb_block_cache_bytes", "Memory of the block cache that all stores share.", cache);
+    let memtables = memory.memtable_bytes as f64;
+    out.one("watersmeet_rocksdb_memtable_bytes", "Memory of all memtables.", memtables);
 }
 
 fn flag(yes: bool) -> f64 {

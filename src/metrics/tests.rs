@@ -54,6 +54,8 @@ fn gauges_come_from_the_status() {
     line(&text, r#"watersmeet_thread_state{thread="2"} 4"#);
     line(&text, r#"watersmeet_tasks{state="RUNNING"} 4"#);
     line(&text, r#"watersmeet_lag{partition="3",topic="stock"} 7"#);
+    line(&text, r#"watersmeet_store_entries{store="products",task="0_3"} 250"#);
+    line(&text, r#"watersmeet_uncommitted_bytes{task="0_0"} 128"#);
     line(&text, r#"watersmeet_buffered_records{partition="0",topic="products"} 3"#);
 
     let mut status = fixture::restoring();
@@ -71,7 +73,10 @@ fn gauges_come_from_the_status() {
 fn the_documentation_is_complete() {
     let metrics = Metrics::new("shop");
     metrics.thread(1).turn(&turn());
+    metrics.watch_shared_memory(|| SharedMemory { block_cache_bytes: 5, memtable_bytes: 6 });
     let text = metrics.text(&fixture::restoring());
+    line(&text, "watersmeet_rocksdb_block_cache_bytes 5");
+    line(&text, "watersmeet_rocksdb_memtable_bytes 6");
     let mut actual = BTreeSet::new();
     for (name, kind) in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')) {
         let sample = text.lines().find(|l| !l.starts_with('#') && l.starts_with(name)).unwrap();

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::http::{HttpServer, TopologyViews, View};
 use crate::kafka::KafkaBroker;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SharedMemory};
 use crate::state::directory::StateDirectory;
 use crate::state::{Engine, MemoryBudget};
 use crate::topology::Topology;
@@ -171,13 +171,20 @@ pub(crate) fn app(
 ) -> Result<App> {
     let plan = Plan::new(topology, &config.application_id)?;
     let shared = Shared::new(config.application_id.clone(), clock, config.stall_limit);
+    let budget = Arc::new(MemoryBudget::new(&config));
+    let metrics = Metrics::new(&config.application_id);
+    let watched = budget.clone();
+    metrics.watch_shared_memory(move || SharedMemory {
+        block_cache_bytes: watched.block_cache_bytes(),
+        memtable_bytes: watched.write_buffer_bytes(),
+    });
     Ok(App {
         plan,
         broker,
         shared: Arc::new(shared),
-        metrics: Metrics::new(&config.application_id),
+        metrics,
         directory,
-        budget: Arc::new(MemoryBudget::new(&config)),
+        budget,
         partition_counts: Mutex::default(),
         config,
     })

@@ -138,6 +138,12 @@ pub struct TaskStatus {
     pub partitions: Vec<PartitionStatus>,
     /// What is still to be restored, per store.
     pub restore: Vec<RestoreStatus>,
+    /// Its stores.
+    pub stores: Vec<StoreStatus>,
+    /// Memory that its state uses, shared caches not included, in bytes.
+    pub memory_bytes: u64,
+    /// Changes of its stores that wait for the next commit, in bytes.
+    pub uncommitted_bytes: u64,
     /// What it waits for, for people; empty where it waits for nothing but records.
     pub waiting_for: String,
 }
@@ -155,6 +161,15 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// Records in the task's queue.
     pub buffered: usize,
+}
+
+/// One store of a task.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreStatus {
+    /// Its name.
+    pub name: String,
+    /// Roughly how many rows it has.
+    pub entries: u64,
 }
 
 /// The restore of one store.

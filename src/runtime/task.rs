@@ -2,10 +2,11 @@
 
 use super::commit::Changelogs;
 use super::queue::Input;
-use super::status::{PartitionStatus, RestoreStatus, TaskStateName, TaskStatus};
+use super::status::{PartitionStatus, RestoreStatus, StoreStatus, TaskStateName, TaskStatus};
 use crate::broker::{Outgoing, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::operators::{Cx, RecordContext};
+use crate::state::StoreId;
 use crate::state::restore::Restore;
 use crate::topology::Source;
 use std::fmt;
@@ -44,6 +45,8 @@ pub(crate) struct Task {
     pub(crate) dirty: bool,
     /// Where its stores are logged.
     pub(crate) changelogs: Changelogs,
+    /// The names of its stores, by their ids.
+    pub(crate) stores: Vec<String>,
     /// The restore that is under way.
     pub(crate) restore: Option<Restore>,
     waiting_for: Option<usize>,
@@ -62,6 +65,7 @@ impl Task {
             idle_since_ms: None,
             dirty: false,
             changelogs: Changelogs::default(),
+            stores: Vec::new(),
             restore: None,
             waiting_for: None,
         }
@@ -193,9 +197,8 @@ impl Task {
     /// What its stores still have to restore; `now_nanos` as the clock that the restore started on.
     fn restore_status(&self, now_nanos: u64) -> Vec<RestoreStatus> {
         let Some(restore) = &self.restore else { return Vec::new() };
-        let name = |store| self.changelogs.0.iter().find(|(id, _)| *id == store).map(|(_, tp)| tp.topic.to_string());
         let status = |p: crate::state::restore::Progress| RestoreStatus {
-            store: name(p.store).unwrap_or_default(),
+            store: self.stores[p.store.0].clone(),
             restored: p.restored,
             total: p.total,
             rate: p.rate,
@@ -219,11 +222,19 @@ impl Task {
                 None => format!("a record of {}", input.partition),
             }
         });
+        let state = &self.cx.state;
+        let store = |(i, name): (usize, &String)| StoreStatus {
+            name: name.clone(),
+            entries: state.approximate_entries(StoreId(i)),
+        };
         TaskStatus {
             id: self.id.to_string(),
             state: self.state,
             partitions: partitions.collect(),
             restore: self.restore_status(now_nanos),
+            stores: self.stores.iter().enumerate().map(store).collect(),
+            memory_bytes: state.memory_bytes(),
+            uncommitted_bytes: state.uncommitted_bytes() as u64,
             waiting_for,
         }
     }

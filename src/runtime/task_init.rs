@@ -72,6 +72,7 @@ pub(super) fn open(
     let sources: Vec<Box<dyn Source>> = sources.into_iter().map(|(_, source)| source).collect();
     let mut task = Task::new(id, inputs, sources, cx, app.config.max_task_idle_ms);
     task.changelogs = changelogs;
+    task.stores = specs.into_iter().map(|spec| spec.name).collect();
     start_restore(app, clients, &mut task, positions)?;
     Ok(task)
 }

@@ -50,7 +50,7 @@ function measure(node) {
   const names = node.lines.map(line => pen.measureText(line).width);
   // Room for what is written there later.
   pen.font = '600 11px ' + family;
-  const kind = { topic: 'topic · lag 9,999,999', store: 'store · restoring 99 %' }[node.kind] || node.kind;
+  const kind = { topic: 'topic · lag 9,999,999', store: 'store · ≈ 9,999,999 rows' }[node.kind] || node.kind;
   node.w = Math.ceil(Math.max(...names, pen.measureText(kind).width)) + 26;
   node.h = LINE * (node.lines.length + 1) + (node.kind === 'store' ? 24 : 16);
 }
@@ -239,24 +239,27 @@ function redraw() {
 
 // Writes lag on topics and progress on stores.
 function annotate(health) {
-  const lag = new Map(), restore = new Map();
+  const lag = new Map(), restore = new Map(), rows = new Map();
   for (const task of health.threads.flatMap(t => t.tasks)) {
     for (const p of task.partitions) if (p.lag !== null) lag.set(p.topic, (lag.get(p.topic) || 0) + p.lag);
+    for (const s of task.stores) rows.set(s.name, (rows.get(s.name) || 0) + s.entries);
     for (const r of task.restore) {
       const sum = restore.get(r.store) || { restored: 0, total: 0 };
       restore.set(r.store, { restored: sum.restored + r.restored, total: sum.total + r.total });
     }
   }
-  const find = (map, name) => map.get(name) ?? map.get(health.application_id + '-' + name) ?? map.get(health.application_id + '-' + name + '-changelog');
   for (const node of document.querySelectorAll('#drawing .node')) {
     const { kind, name } = node.dataset, label = node.querySelector('.kind');
     if (kind === 'topic') {
-      const behind = find(lag, name);
+      // An internal topic has the application's id before its name.
+      const behind = lag.get(name) ?? lag.get(health.application_id + '-' + name);
       set(label, behind === undefined ? 'topic' : behind ? 'topic · lag ' + count(behind) : 'topic · caught up');
       node.classList.toggle('behind', behind > 0);
     } else if (kind === 'store') {
-      const r = find(restore, name);
-      set(label, r && r.restored < r.total ? 'store · restoring ' + Math.floor(100 * r.restored / r.total) + ' %' : 'store');
+      const r = restore.get(name), n = rows.get(name);
+      const restoring = r && r.restored < r.total && 'restoring ' + Math.floor(100 * r.restored / r.total) + ' %';
+      const text = restoring || n !== undefined && '≈ ' + count(n) + ' rows';
+      set(label, text ? 'store · ' + text : 'store');
     }
   }
 }

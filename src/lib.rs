@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod metrics;
+pub mod partitioner;
 pub mod record;
 
 pub mod serdes;

@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // 1: bytes <-> values; what Kafka looks like from inside
     ("serdes", &["error", "record"]),
     ("broker", &["error", "record"]),
+    ("partitioner", &[]),
     // 2: stores; the Kafka adapter
     ("state", &["broker", "config", "error", "record", "serdes"]),
     ("kafka", &["broker", "config", "error", "record"]),
@@ -31,7 +32,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["error", "metrics", "runtime"]),
     (
         "testing",
-        &["broker", "clock", "config", "dsl", "error", "operators", "record", "runtime", "serdes", "state", "topology"],
+        &[
+            "broker",
+            "clock",
+            "config",
+            "dsl",
+            "error",
+            "operators",
+            "partitioner",
+            "record",
+            "runtime",
+            "serdes",
+            "state",
+            "topology",
+        ],
     ),
 ];
 

@@ -1,6 +1,8 @@
-//! JSON and bincode, for every serde type.
+//! JSON and bincode, for every serde type. In both, `Option<T>`'s `None` is Kafka's null.
 
 use super::{Encoded, Serde, SerdeError, SerdeRef};
+use crate::record::Nullable;
+use serde::de::value::{Error as AnyError, UnitDeserializer};
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
@@ -22,13 +24,11 @@ pub fn json<T: Serialize + DeserializeOwned>() -> SerdeRef<T> {
 
 impl<T: Serialize + DeserializeOwned> Serde<T> for Json {
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<Encoded, SerdeError> {
-        serde_json::to_writer(out, value)
-            .map(|()| Encoded::Bytes)
-            .map_err(|e| SerdeError::Invalid(format!("does not fit into JSON: {e}")))
+        append(value, out, "JSON", |out| serde_json::to_writer(out, value))
     }
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
-        let bytes = bytes.ok_or(SerdeError::Null)?;
+        let Some(bytes) = bytes else { return null() };
         serde_json::from_slice(bytes).map_err(|e| {
             use serde_json::error::Category::*;
             let what = match e.classify() {
@@ -60,13 +60,12 @@ pub fn bincode<T: Serialize + DeserializeOwned>() -> SerdeRef<T> {
 
 impl<T: Serialize + DeserializeOwned> Serde<T> for Bincode {
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<Encoded, SerdeError> {
-        ::bincode::serde::encode_into_std_write(value, out, ::bincode::config::standard())
-            .map(|_| Encoded::Bytes)
-            .map_err(|e| SerdeError::Invalid(format!("does not fit into bincode: {e}")))
+        let config = ::bincode::config::standard();
+        append(value, out, "bincode", |out| ::bincode::serde::encode_into_std_write(value, out, config).map(|_| ()))
     }
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError> {
-        let bytes = bytes.ok_or(SerdeError::Null)?;
+        let Some(bytes) = bytes else { return null() };
         let read = ::bincode::serde::decode_from_slice(bytes, ::bincode::config::standard());
         let (value, used) = read.map_err(|e| SerdeError::Invalid(format!("is not bincode of this type: {e}")))?;
         if used < bytes.len() {
@@ -77,9 +76,35 @@ impl<T: Serialize + DeserializeOwned> Serde<T> for Bincode {
     }
 }
 
+/// Nothing for `None`; and where a value fails half-way, nothing of it stays in `out`.
+fn append<T: Serialize, E: std::fmt::Display>(
+    value: &T,
+    out: &mut Vec<u8>,
+    format: &str,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Encoded, SerdeError> {
+    if value.is_null() {
+        return Ok(Encoded::Null);
+    }
+    let start = out.len();
+    encode(out).map(|()| Encoded::Bytes).map_err(|e| {
+        out.truncate(start);
+        SerdeError::Invalid(format!("does not fit into {format}: {e}"))
+    })
+}
+
+/// `None` of a type that has it. A `serde_json::Value` would take the unit for its own null, which is not Kafka's.
+fn null<T: Serialize + DeserializeOwned>() -> Result<T, SerdeError> {
+    let value = T::deserialize(UnitDeserializer::<AnyError>::new()).map_err(|_| SerdeError::Null)?;
+    if value.is_null() { Ok(value) } else { Err(SerdeError::Null) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+    use std::collections::BTreeMap;
 
     #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
     struct Film {
@@ -100,5 +125,45 @@ mod tests {
         let serde = bincode::<u8>();
         assert!(serde.deserialize(Some(&[1, 2])).is_err());
         assert!(serde.deserialize(Some(&[])).is_err());
+    }
+
+    #[test]
+    fn none_is_null_and_nothing_else_is() {
+        for serde in [json::<Option<u8>>(), bincode()] {
+            assert_eq!(serde.deserialize(None).ok(), Some(None));
+            assert_eq!(serde.serialize(&None, &mut Vec::new()).ok(), Some(Encoded::Null));
+            let mut bytes = Vec::new();
+            assert_eq!(serde.serialize(&Some(7), &mut bytes).ok(), Some(Encoded::Bytes));
+            assert_eq!(serde.deserialize(Some(&bytes)).ok(), Some(Some(7)));
+        }
+        assert!(matches!(json::<Value>().deserialize(None), Err(SerdeError::Null)));
+        assert!(matches!(bincode::<()>().deserialize(None), Err(SerdeError::Null)));
+        let mut bytes = Vec::new();
+        assert_eq!(json().serialize(&Value::Null, &mut bytes).ok(), Some(Encoded::Bytes));
+        assert_eq!(bytes, b"null");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind() {
+        let names_that_are_no_text = BTreeMap::from([("a", BTreeMap::from([(vec![1u8], 1)]))]);
+        let mut out = b"kept".to_vec();
+        assert!(
+            append(&names_that_are_no_text, &mut out, "JSON", |out| {
+                serde_json::to_writer(out, &names_that_are_no_text)
+            })
+            .is_err()
+        );
+        assert_eq!(out, b"kept");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(value: BTreeMap<String, (Option<i64>, Vec<String>, bool)>) {
+            for serde in [json(), bincode()] {
+                let mut bytes = Vec::new();
+                serde.serialize(&value, &mut bytes).expect("fits");
+                prop_assert_eq!(serde.deserialize(Some(&bytes)).ok(), Some(value.clone()));
+            }
+        }
     }
 }

@@ -47,6 +47,37 @@ impl DefaultSerde for String {
     }
 }
 
+/// One byte, 0 or 1. Java: `BooleanSerde`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bool;
+
+impl Serde<bool> for Bool {
+    fn serialize(&self, value: &bool, out: &mut Vec<u8>) -> Result<Encoded, SerdeError> {
+        out.push(u8::from(*value));
+        Ok(Encoded::Bytes)
+    }
+
+    fn deserialize(&self, bytes: Option<&[u8]>) -> Result<bool, SerdeError> {
+        match bytes.ok_or(SerdeError::Null)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [byte] => {
+                Err(SerdeError::Invalid(format!("is the byte {byte}, but bool takes 0 or 1 (Java: BooleanSerde)")))
+            }
+            bytes => {
+                let got = bytes.len();
+                Err(SerdeError::Invalid(format!("has {got} bytes, but bool takes 1 (Java: BooleanSerde)")))
+            }
+        }
+    }
+}
+
+impl DefaultSerde for bool {
+    fn serde() -> SerdeRef<Self> {
+        Arc::new(Bool)
+    }
+}
+
 /// A number of fixed size.
 #[derive(Debug, Clone, Copy)]
 pub struct Number;
@@ -101,6 +132,9 @@ mod tests {
         assert_eq!(bytes(1_234_567i32), [0x00, 0x12, 0xd6, 0x87]);
         assert_eq!(bytes(-1i64), [0xff; 8]);
         assert_eq!(bytes(1.5f64), [0x3f, 0xf8, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes(-2i16), [0xff, 0xfe]);
+        assert_eq!(bytes(1.5f32), [0x3f, 0xc0, 0, 0]);
+        assert_eq!(bytes(true), [1]);
         assert_eq!(bytes("한글".to_string()), [0xed, 0x95, 0x9c, 0xea, 0xb8, 0x80]);
     }
 
@@ -108,6 +142,9 @@ mod tests {
     fn a_wrong_length_is_told() {
         let error = i32::serde().deserialize(Some(b"12345")).expect_err("five bytes").to_string();
         assert_eq!(error, "has 5 bytes, but i32 takes 4 (Java: IntegerSerde)");
+        assert!(i64::serde().deserialize(Some(&[])).is_err());
+        assert!(bool::serde().deserialize(Some(&[2])).is_err());
+        assert!(bool::serde().deserialize(Some(&[0, 0])).is_err());
     }
 
     #[test]
@@ -124,11 +161,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(a: i64, b: i32, c: String, d: Vec<u8>, e: i16) {
+        fn what_is_written_is_read(a: i64, b: i32, c: String, d: Vec<u8>, e: i16, f: f64, g: bool) {
             prop_assert_eq!(i64::serde().deserialize(Some(&bytes(a))).ok(), Some(a));
             prop_assert_eq!(i32::serde().deserialize(Some(&bytes(b))).ok(), Some(b));
             prop_assert_eq!(String::serde().deserialize(Some(&bytes(c.clone()))).ok(), Some(c));
             prop_assert_eq!(<Vec<u8>>::serde().deserialize(Some(&bytes(d.clone()))).ok(), Some(d));
+            prop_assert_eq!(f64::serde().deserialize(Some(&bytes(f))).map(f64::to_bits).ok(), Some(f.to_bits()));
+            prop_assert_eq!(bool::serde().deserialize(Some(&bytes(g))).ok(), Some(g));
             prop_assert_eq!(i16::serde().deserialize(Some(&bytes(e))).ok(), Some(e));
         }
     }

@@ -65,7 +65,7 @@ impl Topology {
     }
 
     /// The topology as JSON: `{"sub_topologies":[{"id","nodes":[{"name","kind","topics","stores","successors",
-    /// "predecessors"}]}]}`.
+    /// "predecessors"}]}]}`. Nodes come in the order in which they were declared: what fills a store before what reads it.
     pub fn json(&self) -> String {
         let node = |n: &Linked| {
             json!({
@@ -77,7 +77,10 @@ impl Topology {
                 "predecessors": n.parents,
             })
         };
-        let sub = |(sub, nodes): (SubTopology, Vec<Linked>)| json!({ "id": sub.id, "nodes": nodes.iter().map(node).collect::<Vec<Value>>() });
+        let sub = |(sub, mut nodes): (SubTopology, Vec<Linked>)| {
+            nodes.sort_by_key(|n| n.id);
+            json!({ "id": sub.id, "nodes": nodes.iter().map(node).collect::<Vec<Value>>() })
+        };
         json!({ "sub_topologies": self.linked().into_iter().map(sub).collect::<Vec<Value>>() }).to_string()
     }
 
@@ -217,6 +220,7 @@ fn dot_id(end: &End) -> String {
 #[cfg(test)]
 mod tests {
     use crate::prelude::*;
+    use serde_json::{Value, json};
 
     /// Printed by Kafka Streams 4.3.0 for the same topology.
     const STREAM_TABLE_JOIN: &str = "Topologies:
@@ -247,6 +251,29 @@ mod tests {
     #[test]
     fn the_text_is_javas() {
         assert_eq!(join().describe(), STREAM_TABLE_JOIN);
+    }
+
+    /// The page on HTTP draws from it.
+    #[test]
+    fn json_has_the_agreed_shape_in_declared_order() {
+        let json: Value = serde_json::from_str(&join().json()).expect("JSON");
+        let nodes = json["sub_topologies"][0]["nodes"].as_array().expect("nodes");
+        let names: Vec<_> = nodes.iter().filter_map(|n| n["name"].as_str()).collect();
+        let expected = [
+            "KSTREAM-SOURCE-0000000001",
+            "KTABLE-SOURCE-0000000002",
+            "KSTREAM-SOURCE-0000000003",
+            "KSTREAM-JOIN-0000000004",
+            "KSTREAM-SINK-0000000005",
+        ];
+        assert_eq!(names, expected);
+        let join = &nodes[3];
+        assert_eq!((&join["kind"], &join["topics"]), (&json!("processor"), &json!([])));
+        assert_eq!(join["stores"], json!(["users-STATE-STORE-0000000000"]));
+        assert_eq!(join["successors"], json!(["KSTREAM-SINK-0000000005"]));
+        assert_eq!(join["predecessors"], json!(["KSTREAM-SOURCE-0000000003"]));
+        assert_eq!((&nodes[0]["kind"], &nodes[0]["topics"]), (&json!("source"), &json!(["users"])));
+        assert_eq!((&nodes[4]["kind"], &nodes[4]["topics"]), (&json!("sink"), &json!(["out"])));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sys::rd_kafka_vtype_t as vtype;
 
-/// How long `send` waits for room in a full queue before it counts as the broker's trouble: Java's `max.block.ms`.
-const MAX_BLOCK: Duration = Duration::from_secs(60);
+/// How long `send` waits for room in a full queue before it counts as the broker's trouble. Short: the caller keeps the record,
+/// goes on turning (rebalances, health, shutdown), and tries again.
+const MAX_BLOCK: Duration = Duration::from_millis(200);
 
 /// The partition that says: by the partitioner.
 const UNASSIGNED: i32 = -1;
@@ -167,7 +168,7 @@ impl Producer for KafkaProducer {
                 return Ok(());
             }
             if waiting_since.get_or_insert_with(Instant::now).elapsed() > MAX_BLOCK {
-                let error = Error::new(Kind::Broker, "the producer's queue stayed full for a minute");
+                let error = Error::new(Kind::Broker, "the producer's queue is full and stays so");
                 return Err(error.topic(&**record.topic).hint("check that the brokers run and accept records"));
             }
             self.check_fatal()?;

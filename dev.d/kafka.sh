@@ -41,11 +41,19 @@ free_port() {
 
 docker_runs() { have docker && docker info >/dev/null 2>&1; }
 
+command_of() { # PID: its command line, nothing where there is no such process; small systems have no ps
+  if [ -d /proc/self ]; then
+    [ ! -r "/proc/$1/cmdline" ] || tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null || true
+  else
+    ps -ww -p "$1" -o command= 2>/dev/null || true
+  fi
+}
+
 # The pid of the broker of DIR, where it runs and still is that broker (pids are used again).
 java_pid() { # DIR
   local pid
   pid=$(cat "$1/pid" 2>/dev/null) || return 1
-  case $(ps -ww -p "$pid" -o command= 2>/dev/null) in
+  case $(command_of "$pid") in
   *"kafka.Kafka $1/server.properties"*) echo "$pid" ;;
   *) return 1 ;;
   esac
@@ -269,7 +277,7 @@ kafka_status() {
 }
 
 kafka_tool() { # NAME ARGUMENT...
-  local name=${1:-} class lib
+  local name=${1:-} class lib servers
   case $name in
   topics) class=org.apache.kafka.tools.TopicCommand ;;
   groups) class=org.apache.kafka.tools.consumer.group.ConsumerGroupCommand ;;
@@ -283,7 +291,10 @@ kafka_tool() { # NAME ARGUMENT...
   lib=$(kafka_jars)
   case " $* " in
   *" --bootstrap-server"*) ;;
-  *) set -- --bootstrap-server "$(kafka_start | sed 's/^bootstrap.servers=//')" "$@" ;;
+  *)
+    servers=$(kafka_start) || return $?
+    set -- --bootstrap-server "${servers#bootstrap.servers=}" "$@"
+    ;;
   esac
   kafka_java "$lib" "$class" "$@"
 }

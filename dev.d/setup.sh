@@ -27,8 +27,13 @@ java_is_new_enough() {
 }
 
 has_libclang() {
-  [ -n "${LIBCLANG_PATH:-}" ] || ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*-linux-gnu/libclang*.so* \
-    /Library/Developer/CommandLineTools/usr/lib/libclang.dylib >/dev/null 2>&1 || ldconfig -p 2>/dev/null | grep -q libclang
+  [ -z "${LIBCLANG_PATH:-}" ] || return 0
+  local file
+  for file in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*-linux-gnu/libclang*.so* \
+    /Library/Developer/CommandLineTools/usr/lib/libclang.dylib; do
+    [ ! -e "$file" ] || return 0
+  done
+  return 1
 }
 
 has_headers() { have pkg-config && pkg-config --exists "$1" 2>/dev/null; }
@@ -46,7 +51,9 @@ apt_update() { # package lists: once in a run
 }
 
 apt_has() { # PACKAGE: it can be installed
-  apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
+  case $(apt-cache policy "$1" 2>/dev/null) in
+  '' | *'Candidate: (none)'*) return 1 ;;
+  esac
 }
 
 # install WHY PACKAGE...: system packages by the machine's package manager, named as on Debian

@@ -5,7 +5,7 @@ use prometheus::proto::MetricFamily;
 
 /// Memory, CPU time and open files; without those that the system does not tell.
 pub(super) fn families() -> Vec<MetricFamily> {
-    let mut out = Families::default();
+    let out = Families::new();
     if let Some(stat) = std::fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) {
         let page_bytes = system_value(libc::_SC_PAGESIZE);
         let ticks_per_s = system_value(libc::_SC_CLK_TCK);
@@ -17,7 +17,7 @@ pub(super) fn families() -> Vec<MetricFamily> {
     if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
         out.one("process_open_fds", "Open file descriptors.", fds.count() as f64);
     }
-    out.0
+    out.gather()
 }
 
 fn system_value(name: libc::c_int) -> f64 {

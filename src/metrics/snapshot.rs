@@ -3,9 +3,9 @@
 use super::SharedMemory;
 use crate::runtime::StreamsStatus;
 use crate::runtime::status::{State, TaskStateName, ThreadState};
-use prometheus::core::{AtomicF64, Collector, GenericCounterVec};
+use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, Opts};
+use prometheus::{Counter, GaugeVec, Opts, Registry};
 use std::collections::BTreeMap;
 
 const STATES: [(State, &str); 7] = [
@@ -42,18 +42,18 @@ pub(super) fn families(
     status: &StreamsStatus,
     shared: Option<SharedMemory>,
 ) -> Vec<MetricFamily> {
-    let mut out = Families::default();
-    client(&mut out, application_id, status);
-    threads(&mut out, status);
-    tasks(&mut out, status);
-    stores(&mut out, status);
+    let out = Families::new();
+    client(&out, application_id, status);
+    threads(&out, status);
+    tasks(&out, status);
+    stores(&out, status);
     if let Some(shared) = shared {
-        memory(&mut out, &shared);
+        memory(&out, &shared);
     }
-    out.0
+    out.gather()
 }
 
-fn client(out: &mut Families, application_id: &str, status: &StreamsStatus) {
+fn client(out: &Families, application_id: &str, status: &StreamsStatus) {
     let info = [(vec![application_id.to_owned(), env!("CARGO_PKG_VERSION").to_owned()], 1.0)];
     out.gauge("watersmeet_build_info", "Always 1: application and version.", &["application_id", "version"], info);
     let states = STATES.map(|(state, name)| (vec![name.to_owned()], flag(status.state == state)));
@@ -68,7 +68,7 @@ fn client(out: &mut Families, application_id: &str, status: &StreamsStatus) {
     out.one("watersmeet_broker_trouble", "1 while the broker does not answer as it should.", trouble);
 }
 
-fn threads(out: &mut Families, status: &StreamsStatus) {
+fn threads(out: &Families, status: &StreamsStatus) {
     let count = |state| status.threads.iter().filter(|t| t.state == state).count() as f64;
     let counts = THREAD_STATES.map(|(state, name)| (vec![name.to_owned()], count(state)));
     out.gauge("watersmeet_threads", "Stream threads by state.", &["state"], counts);
@@ -86,7 +86,7 @@ fn threads(out: &mut Families, status: &StreamsStatus) {
     out.counter("watersmeet_threads_failed_total", "Stream threads that ended with an error.", failed);
 }
 
-fn tasks(out: &mut Families, status: &StreamsStatus) {
+fn tasks(out: &Families, status: &StreamsStatus) {
     let tasks = || status.threads.iter().flat_map(|t| &t.tasks);
     let count = |state| tasks().filter(|t| t.state == state).count() as f64;
     let counts = TASK_STATES.map(|(state, name)| (vec![name.to_owned()], count(state)));
@@ -115,7 +115,7 @@ fn tasks(out: &mut Families, status: &StreamsStatus) {
 }
 
 /// State: per store how many rows, per task how many bytes.
-fn stores(out: &mut Families, status: &StreamsStatus) {
+fn stores(out: &Families, status: &StreamsStatus) {
     let tasks = || status.threads.iter().flat_map(|t| &t.tasks);
     let entries = tasks().flat_map(|t| t.stores.iter().map(|s| (vec![t.id.clone(), s.name.clone()], s.entries as f64)));
     out.gauge("watersmeet_store_entries", "Rows of the store, roughly.", &["task", "store"], entries);
@@ -128,7 +128,7 @@ fn stores(out: &mut Families, status: &StreamsStatus) {
 }
 
 /// What all stores share.
-fn memory(out: &mut Families, memory: &SharedMemory) {
+fn memory(out: &Families, memory: &SharedMemory) {
     let cache = memory.block_cache_bytes as f64;
     out.one("watersmeet_rocksdb_block_cache_bytes", "Memory of the block cache that all stores share.", cache);
     let memtables = memory.memtable_bytes as f64;
@@ -148,14 +148,22 @@ fn number(thread: &str) -> String {
     thread.rsplit('-').next().unwrap_or(thread).to_owned()
 }
 
-/// Metric families in the making.
-#[derive(Default)]
-pub(super) struct Families(pub(super) Vec<MetricFamily>);
+/// Metric families in the making. The registry lives for one scrape; it sorts the series and leaves out empty families,
+/// which the text format does not know.
+pub(super) struct Families(Registry);
 
 impl Families {
-    /// A gauge with one series per row of label values. Without rows there is no family: the format knows no empty ones.
+    pub(super) fn new() -> Self {
+        Self(Registry::new())
+    }
+
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.0.gather()
+    }
+
+    /// A gauge with one series per row of label values.
     pub(super) fn gauge(
-        &mut self,
+        &self,
         name: &str,
         help: &str,
         labels: &[&str],
@@ -165,23 +173,22 @@ impl Families {
         for (values, value) in rows {
             gauge.with_label_values(&values).set(value);
         }
-        self.add(&gauge);
+        self.add(gauge);
     }
 
     /// A gauge without labels.
-    pub(super) fn one(&mut self, name: &str, help: &str, value: f64) {
+    pub(super) fn one(&self, name: &str, help: &str, value: f64) {
         self.gauge(name, help, &[], [(Vec::new(), value)]);
     }
 
     /// A counter without labels that is kept elsewhere.
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: f64) {
-        let counter: GenericCounterVec<AtomicF64> =
-            GenericCounterVec::new(Opts::new(name, help), &[]).expect("the name is a valid constant");
-        counter.with_label_values::<&str>(&[]).inc_by(value);
-        self.add(&counter);
+    pub(super) fn counter(&self, name: &str, help: &str, value: f64) {
+        let counter = Counter::new(name, help).expect("the name is a valid constant");
+        counter.inc_by(value);
+        self.add(counter);
     }
 
-    fn add(&mut self, collector: &impl Collector) {
-        self.0.extend(collector.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+    fn add(&self, collector: impl Collector + 'static) {
+        self.0.register(Box::new(collector)).expect("each name is registered once");
     }
 }

@@ -160,7 +160,8 @@ fn send(producer: &mut dyn Producer, topic: &Arc<str>, partition: Option<i32>, k
     let headers = Headers::default();
     let deadline = Instant::now() + LIMIT;
     loop {
-        let record = Outgoing { topic, partition, key, value: Some(value), timestamp_ms: Some(1000), headers: &headers };
+        let record =
+            Outgoing { topic, partition, key, value: Some(value), timestamp_ms: Some(1000), headers: &headers };
         match producer.send(record) {
             Ok(()) => return,
             // A full queue: what the runtime does in its next turn.

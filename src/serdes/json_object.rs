@@ -8,7 +8,6 @@ use super::{DefaultSerde, Encoded, Serde, SerdeError, SerdeRef};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,21 +24,46 @@ const DEPTH_MAX: usize = 128;
 /// assert_eq!(product.merged_with(&stock).as_str(), r#"{"name":"Apple","price":0.50,"pieces":12}"#);
 /// # Ok::<(), watersmeet::serdes::SerdeError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct JsonObject {
     text: String,
+    /// The fields, found while the text was checked: a merge does not scan it again.
+    fields: Vec<Field>,
 }
+
+/// Two are equal when their texts are.
+impl PartialEq for JsonObject {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for JsonObject {}
 
 /// A field: where its name (between the quotes) and its value stand in the text.
 #[derive(Debug, Clone)]
 struct Field {
-    name: Range<usize>,
-    value: Range<usize>,
+    name: Range<u32>,
+    value: Range<u32>,
+    /// The name is written with escapes, so that others may mean the same.
+    escaped: bool,
 }
 
-thread_local! {
-    /// The fields of the two objects being merged: reused, so that a merge allocates nothing but its result.
-    static FIELDS: RefCell<(Vec<Field>, Vec<Field>, Vec<bool>)> = const { RefCell::new((Vec::new(), Vec::new(), Vec::new())) };
+impl Field {
+    fn name<'a>(&self, text: &'a str) -> &'a str {
+        part(text, &self.name)
+    }
+
+    /// True where the field of `text` has the same name as `other` of `other_text`, as JSON means names: `"\u0061"` is `"a"`.
+    #[inline]
+    fn same_name(&self, text: &str, other: &Field, other_text: &str) -> bool {
+        let (a, b) = (self.name(text), other.name(other_text));
+        a == b || ((self.escaped || other.escaped) && unescaped(a) == unescaped(b))
+    }
+}
+
+fn part<'a>(text: &'a str, range: &Range<u32>) -> &'a str {
+    &text[range.start as usize..range.end as usize]
 }
 
 impl JsonObject {
@@ -49,11 +73,17 @@ impl JsonObject {
     /// [`SerdeError::Invalid`]: says what was found instead, and at which byte.
     pub fn parse(text: &[u8]) -> Result<Self, SerdeError> {
         let text = std::str::from_utf8(text).map_err(|e| SerdeError::Invalid(format!("is not UTF-8 text: {e}")))?;
-        let mut check = Scan { bytes: text.as_bytes(), at: 0 };
-        check
-            .object_alone()
-            .map_err(|what| SerdeError::Invalid(format!("is not a JSON object: {what} at byte {}", check.at)))?;
-        Ok(Self { text: text.to_owned() })
+        let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
+        let mut fields = Vec::with_capacity(12);
+        let checked = scan.object_alone(&mut |field| match fields
+            .iter_mut()
+            .find(|f: &&mut Field| f.same_name(text, &field, text))
+        {
+            Some(first) => first.value = field.value,
+            None => fields.push(field),
+        });
+        checked.map_err(|what| SerdeError::Invalid(format!("is not a JSON object: {what} at byte {}", scan.at)))?;
+        Ok(Self { text: text.to_owned(), fields })
     }
 
     /// The object's text.
@@ -64,53 +94,56 @@ impl JsonObject {
     /// Both objects' fields: this one's in their order, replaced in place where `over` has a field of that name, then
     /// the other fields of `over`. Of fields with the same name within one object the last counts.
     pub fn merged_with(&self, over: &JsonObject) -> JsonObject {
-        FIELDS.with_borrow_mut(|(ours, theirs, used)| {
-            fields(&self.text, ours);
-            fields(&over.text, theirs);
-            used.clear();
-            used.resize(theirs.len(), false);
-            let mut text = String::with_capacity(self.text.len() + over.text.len());
-            text.push('{');
-            for field in ours.iter() {
-                let name = &self.text[field.name.clone()];
-                let same = theirs.iter().position(|f| same_name(name, &over.text[f.name.clone()]));
-                let value = match same {
-                    Some(i) => {
-                        used[i] = true;
-                        &over.text[theirs[i].value.clone()]
-                    }
-                    None => &self.text[field.value.clone()],
-                };
-                push_field(&mut text, name, value);
+        let mut merged = Merged {
+            text: String::with_capacity(self.text.len() + over.text.len()),
+            fields: Vec::with_capacity(self.fields.len() + over.fields.len()),
+        };
+        for field in &self.fields {
+            let same = over.fields.iter().find(|f| f.same_name(&over.text, field, &self.text));
+            let value = same.map_or_else(|| part(&self.text, &field.value), |f| part(&over.text, &f.value));
+            merged.push(field.name(&self.text), value, field.escaped);
+        }
+        for field in &over.fields {
+            if !self.fields.iter().any(|f| f.same_name(&self.text, field, &over.text)) {
+                merged.push(field.name(&over.text), part(&over.text, &field.value), field.escaped);
             }
-            for (field, _) in theirs.iter().zip(used.iter()).filter(|(_, used)| !**used) {
-                push_field(&mut text, &over.text[field.name.clone()], &over.text[field.value.clone()]);
-            }
-            text.push('}');
-            JsonObject { text }
-        })
+        }
+        merged.end()
     }
 
     /// `{"table":…,"stream":…}`: `self` is the table's row where there is one.
     pub fn nested(table: Option<&JsonObject>, stream: &JsonObject) -> JsonObject {
         let table = table.map_or("null", JsonObject::as_str);
-        JsonObject { text: format!(r#"{{"table":{table},"stream":{}}}"#, stream.text) }
+        let mut nested =
+            Merged { text: String::with_capacity(table.len() + stream.text.len() + 22), fields: Vec::new() };
+        nested.push("table", table, false);
+        nested.push("stream", &stream.text, false);
+        nested.end()
     }
 }
 
-fn push_field(text: &mut String, name: &str, value: &str) {
-    if text.len() > 1 {
-        text.push(',');
-    }
-    text.push('"');
-    text.push_str(name);
-    text.push_str("\":");
-    text.push_str(value);
+/// An object that grows.
+struct Merged {
+    text: String,
+    fields: Vec<Field>,
 }
 
-/// Names are compared as JSON means them: `"\u0061"` is `"a"`.
-fn same_name(a: &str, b: &str) -> bool {
-    if a.contains('\\') || b.contains('\\') { unescaped(a) == unescaped(b) } else { a == b }
+impl Merged {
+    fn push(&mut self, name: &str, value: &str, escaped: bool) {
+        self.text.push_str(if self.text.is_empty() { "{\"" } else { ",\"" });
+        let start = self.text.len() as u32;
+        self.text.push_str(name);
+        let name = start..self.text.len() as u32;
+        self.text.push_str("\":");
+        let start = self.text.len() as u32;
+        self.text.push_str(value);
+        self.fields.push(Field { name, value: start..self.text.len() as u32, escaped });
+    }
+
+    fn end(mut self) -> JsonObject {
+        self.text.push_str(if self.text.is_empty() { "{}" } else { "}" });
+        JsonObject { text: self.text, fields: self.fields }
+    }
 }
 
 fn unescaped(name: &str) -> Cow<'_, str> {
@@ -119,20 +152,6 @@ fn unescaped(name: &str) -> Cow<'_, str> {
     }
     // A name with half a surrogate pair means no text; it is equal to itself only.
     serde_json::from_str::<String>(&format!("\"{name}\"")).map_or(Cow::Borrowed(name), Cow::Owned)
-}
-
-/// The fields of a checked object, the last of each name, at the place of the first.
-fn fields(text: &str, found: &mut Vec<Field>) {
-    found.clear();
-    let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
-    // The text was checked when it was read, so that the scan cannot fail; should it, what was found so far stands.
-    let _ = scan.fields(|field| {
-        let name = &text[field.name.clone()];
-        match found.iter_mut().find(|f| same_name(&text[f.name.clone()], name)) {
-            Some(first) => first.value = field.value,
-            None => found.push(field),
-        }
-    });
 }
 
 /// A strict scanner. Errors are words; `at` then is where they apply.
@@ -156,17 +175,17 @@ impl Scan<'_> {
         }
     }
 
-    fn object_alone(&mut self) -> Scanned {
-        self.fields(|_| {})?;
+    fn object_alone(&mut self, found: &mut impl FnMut(Field)) -> Scanned {
+        self.fields(found)?;
         self.space();
         if self.at < self.bytes.len() { Err("there is more text after it") } else { Ok(()) }
     }
 
     /// The top level's fields.
-    fn fields(&mut self, mut found: impl FnMut(Field)) -> Scanned {
+    fn fields(&mut self, found: &mut impl FnMut(Field)) -> Scanned {
         self.space();
         match self.peek() {
-            Some(b'{') => self.object(DEPTH_MAX, &mut found),
+            Some(b'{') => self.object(DEPTH_MAX, found),
             None => Err("nothing is there"),
             Some(b'[') => Err("an array was found"),
             Some(b'"') => Err("text was found"),
@@ -187,18 +206,18 @@ impl Scan<'_> {
             if self.peek() != Some(b'"') {
                 return Err("a field's name is missing");
             }
-            let start = self.at + 1;
-            self.string()?;
-            let name = start..self.at - 1;
+            let start = self.at as u32 + 1;
+            let escaped = self.string()?;
+            let name = start..self.at as u32 - 1;
             self.space();
             if self.peek() != Some(b':') {
                 return Err("a colon is missing");
             }
             self.at += 1;
             self.space();
-            let start = self.at;
+            let start = self.at as u32;
             self.value(depth - 1)?;
-            found(Field { name, value: start..self.at });
+            found(Field { name, value: start..self.at as u32, escaped });
             if !self.another(b'}')? {
                 return Ok(());
             }
@@ -244,7 +263,7 @@ impl Scan<'_> {
             return Err("it is nested too deeply");
         }
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => self.string().map(|_| ()),
             Some(b'{') => self.object(depth, &mut |_| {}),
             Some(b'[') => self.array(depth),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -296,15 +315,28 @@ impl Scan<'_> {
         if self.at == start { Err("a digit is missing") } else { Ok(()) }
     }
 
-    fn string(&mut self) -> Scanned {
+    /// Text between quotes; true where it has escapes.
+    fn string(&mut self) -> Scanned<bool> {
         self.at += 1;
+        let mut escaped = false;
         loop {
+            // Eight bytes at once, as long as none of them ends the text or needs a closer look.
+            while let Some(eight) = self.bytes[self.at..].first_chunk() {
+                let special = special_bytes(u64::from_le_bytes(*eight));
+                self.at += special.trailing_zeros() as usize / 8;
+                if special != 0 {
+                    break;
+                }
+            }
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(escaped);
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    self.escape()?;
+                    escaped = true;
+                }
                 Some(0..=0x1f) => return Err("a control character stands in text"),
                 Some(_) => self.at += 1,
                 None => return Err("it ends in the middle"),
@@ -326,6 +358,16 @@ impl Scan<'_> {
         }
         Ok(())
     }
+}
+
+/// Marks (0x80) the lowest byte that is a quote, a backslash or a control character; bytes above it may be marked in error.
+/// No mark: there is none. Source: "Bit Twiddling Hacks", determine if a word has a byte equal to, or less than, n.
+#[inline]
+fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zero = |w: u64| w.wrapping_sub(ONES) & !w;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (zero(word ^ ONES * u64::from(b'"')) | zero(word ^ ONES * u64::from(b'\\')) | control) & (ONES * 0x80)
 }
 
 impl Serialize for JsonObject {
@@ -405,6 +447,7 @@ mod tests {
         assert_eq!(merged(r#"{"a":1}"#, "{}"), r#"{"a":1}"#);
         assert_eq!(merged(r#"{"a":1,"a":2}"#, "{}"), r#"{"a":2}"#);
         assert_eq!(merged(r#"{"\u0061":1}"#, r#"{"a":2}"#), r#"{"\u0061":2}"#);
+        assert_eq!(merged(r#"{"\u00e9":1}"#, r#"{"\u00E9":2}"#), r#"{"\u00e9":2}"#);
     }
 
     #[test]

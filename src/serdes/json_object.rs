@@ -367,7 +367,8 @@ fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let zero = |w: u64| w.wrapping_sub(ONES) & !w;
     let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (zero(word ^ ONES * u64::from(b'"')) | zero(word ^ ONES * u64::from(b'\\')) | control) & (ONES * 0x80)
+    let same_as = |byte: u8| zero(word ^ (ONES * u64::from(byte)));
+    (same_as(b'"') | same_as(b'\\') | control) & (ONES * 0x80)
 }
 
 impl Serialize for JsonObject {

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// `<state.dir>/<application.id>`, locked for this process as long as this value lives.
 #[derive(Debug)]
@@ -67,12 +68,27 @@ fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
     Error::new(Kind::State, format!("{} {what}", path.display())).key("state.dir").source(error).hint(hint)
 }
 
+/// How long the lock of a process that may be on its way out is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+fn try_lock(file: &File) -> bool {
+    // SAFETY: the descriptor is open as long as `file` lives; flock touches nothing else.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
 fn lock(path: &Path) -> Result<File> {
     let path = path.join(".lock");
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = file.map_err(|e| failed(&path, "cannot be opened", e))?;
-    // SAFETY: the descriptor is open as long as `file` lives; flock touches nothing else.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+    // A process that was just killed holds its lock until the system has taken its memory apart; whoever restarts it in
+    // place is quicker than that.
+    let deadline = Instant::now() + LOCK_WAIT;
+    let mut locked = try_lock(&file);
+    while !locked && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(20));
+        locked = try_lock(&file);
+    }
+    if !locked {
         let mut holder = String::new();
         let holder = match file.read_to_string(&mut holder) {
             Ok(_) if !holder.trim().is_empty() => format!("the process {}", holder.trim()),

@@ -79,7 +79,8 @@ impl Streams {
         Self::start_in(topology, config, broker, clock, directory)
     }
 
-    fn directory(topology: &Topology, config: &Config) -> Result<StateDirectory> {
+    /// The application's folder, where a store needs one.
+    pub(crate) fn directory(topology: &Topology, config: &Config) -> Result<StateDirectory> {
         let persistent = topology.stores.values().any(|store| store.engine == Engine::RocksDb);
         StateDirectory::open(&config.state_dir, &config.application_id, persistent)
     }

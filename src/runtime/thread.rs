@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
 use crate::operators::cx::Counts;
-use crate::state::MemoryBudget;
 use crate::state::directory::StateDirectory;
+use crate::state::{MemoryBudget, StoreId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -424,6 +424,19 @@ impl StreamThread {
     pub(crate) fn commit_all(&mut self) -> Result {
         let mut tasks: Vec<&mut Task> = self.tasks.values_mut().filter(|t| t.dirty).collect();
         commit::commit(&mut self.clients, &mut tasks, FLUSH_MAX)
+    }
+
+    /// Lets the next turn end with a commit, whatever the clock says.
+    pub(crate) fn commit_next_turn(&mut self) {
+        self.commit_now = true;
+    }
+
+    /// The store of that name in each of the tasks that have one.
+    pub(crate) fn stores(&self, name: &str) -> impl Iterator<Item = (&TaskState, StoreId)> {
+        self.tasks.values().filter_map(move |task| {
+            let store = task.stores.iter().position(|store| store == name)?;
+            Some((&task.cx.state, StoreId(store)))
+        })
     }
 
     /// Others have taken over: what is open here is worth nothing any more. Gives everything up and joins again.

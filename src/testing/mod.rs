@@ -1,1 +1,21 @@
-//! (to be written)
+//! Tests without Kafka: a broker in memory, and a driver that runs a topology's real tasks on it, step by step.
+//!
+//! [`TopologyTestDriver`] is what a user's test needs; [`MemoryBroker`] also serves whole clients
+//! ([`Streams::start_on`](crate::runtime::Streams::start_on)), several at once, and fails on demand.
+
+mod broker;
+mod consumer;
+mod driver;
+mod faults;
+mod group;
+mod log;
+mod producer;
+mod store;
+mod topics;
+
+pub use broker::MemoryBroker;
+pub use driver::{DriverOptions, TopologyTestDriver};
+pub use faults::{Fault, Request};
+pub use log::StoredRecord;
+pub use store::TestStore;
+pub use topics::{TestInputTopic, TestOutputTopic};

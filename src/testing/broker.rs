@@ -1,0 +1,366 @@
+//! The broker itself: topics, groups, and a handle through which tests write, read and break things.
+
+use super::consumer::MemoryConsumer;
+use super::faults::{Fault, Faults, Request};
+use super::group::{Group, PartitionCounts};
+use super::log::{Log, StoredRecord, Topic};
+use super::producer::MemoryProducer;
+use crate::broker::{
+    Admin, Broker, Committed, Consumer, NewTopic, Outgoing, Producer, Role, TopicInfo, TopicPartition,
+};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Kind, Result};
+use crate::partitioner::partition_for_key;
+use crate::record::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// A Kafka in memory: topics with partitions, consumer groups, committed offsets. Deterministic: the same calls in the same
+/// order give the same records at the same offsets. Clones are handles to one broker.
+///
+/// A client of it belongs to a group and to a process. Members are known by process and stream thread
+/// (`group.instance.id`), so a process that comes back gets its partitions back at once; one that only ends keeps them
+/// until 45 seconds of the broker's clock have passed.
+///
+/// ```
+/// use watersmeet::testing::MemoryBroker;
+///
+/// let broker = MemoryBroker::new();
+/// broker.create_topic("in", 3);
+/// broker.produce("in", "key".as_bytes(), "value".as_bytes(), 1_000)?;
+/// broker.produce("in", "key".as_bytes(), None, 2_000)?;
+/// let records = broker.records("in");
+/// assert_eq!((records.len(), records[1].offset, records[1].timestamp_ms), (2, 1, 2_000));
+/// assert_eq!(records[1].value, None);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryBroker(Arc<Cluster>);
+
+/// What all clients of a broker share.
+pub(super) struct Cluster {
+    state: Mutex<State>,
+    /// Something has changed that a waiting poll may want to see.
+    changed: Condvar,
+}
+
+/// Topics, groups, faults.
+pub(super) struct State {
+    pub(super) topics: BTreeMap<Arc<str>, Topic>,
+    groups: BTreeMap<String, Group>,
+    pub(super) faults: Faults,
+    clock: Arc<dyn Clock>,
+    sequence: u64,
+}
+
+impl Default for MemoryBroker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryBroker {
+    /// A broker without topics, on the machine's clock.
+    pub fn new() -> Self {
+        Self::with_clock(SystemClock::shared())
+    }
+
+    /// A broker without topics, on this clock.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        let (topics, groups, faults) = Default::default();
+        let state = Mutex::new(State { topics, groups, faults, clock, sequence: 0 });
+        Self(Arc::new(Cluster { state, changed: Condvar::new() }))
+    }
+
+    /// Makes the clients of one process (a name of your choice) of the application `group`: what
+    /// [`Streams::start_on`](crate::runtime::Streams::start_on) wants.
+    pub fn client(&self, group: &str, process: &str) -> Arc<dyn Broker> {
+        Arc::new(Client { cluster: self.0.clone(), group: group.into(), process: process.into() })
+    }
+
+    /// Creates a topic, if there is none of that name.
+    pub fn create_topic(&self, name: &str, partitions: i32) {
+        self.0.change(|state| state.create_topic(name, partitions, &[]));
+    }
+
+    /// Changes a setting of a topic. The broker heeds `max.message.bytes` and `cleanup.policy` (a compacted topic refuses
+    /// records without a key; when it is compacted, [`compact`](Self::compact) says).
+    pub fn configure_topic(&self, name: &str, key: &str, value: &str) {
+        self.0.change(|state| {
+            if let Some(topic) = state.topics.get_mut(name) {
+                topic.config.push((key.into(), value.into()));
+            }
+        });
+    }
+
+    /// Deletes a topic with its records.
+    pub fn delete_topic(&self, name: &str) {
+        self.0.change(|state| state.topics.remove(name));
+    }
+
+    /// The topics, with their numbers of partitions.
+    pub fn topics(&self) -> BTreeMap<String, i32> {
+        let state = self.0.lock();
+        state.topics.iter().map(|(name, topic)| (name.to_string(), topic.partitions.len() as i32)).collect()
+    }
+
+    /// A setting of a topic.
+    pub fn topic_setting(&self, name: &str, key: &str) -> Option<String> {
+        self.0.lock().topics.get(name)?.setting(key).map(str::to_string)
+    }
+
+    /// Appends a record to the partition that Java's producer would choose (a null key: partition 0). Returns partition and
+    /// offset.
+    ///
+    /// # Errors
+    /// There is no such topic, or the topic refuses the record.
+    pub fn produce<'a>(
+        &self,
+        topic: &str,
+        key: impl Into<Option<&'a [u8]>>,
+        value: impl Into<Option<&'a [u8]>>,
+        timestamp_ms: Timestamp,
+    ) -> Result<(i32, i64)> {
+        let (topic, headers) = (&topic.into(), &Default::default());
+        let (key, value, timestamp_ms) = (key.into(), value.into(), Some(timestamp_ms));
+        self.append(Outgoing { topic, partition: None, key, value, timestamp_ms, headers })
+    }
+
+    /// Appends a record with everything that a record may have. Returns partition and offset.
+    ///
+    /// # Errors
+    /// There is no such topic or partition, or the topic refuses the record.
+    pub fn append(&self, record: Outgoing<'_>) -> Result<(i32, i64)> {
+        self.0.change(|state| {
+            let partition = state.partition_for(record.topic, record.partition, record.key, 0)?;
+            state.append(record.topic, state.stored(&record, partition))
+        })
+    }
+
+    /// The records of all partitions of a topic, in the order in which they were written.
+    pub fn records(&self, topic: &str) -> Vec<StoredRecord> {
+        let state = self.0.lock();
+        let logs = state.topics.get(topic).into_iter().flat_map(|topic| &topic.partitions);
+        let mut records: Vec<_> = logs.flat_map(Log::records).cloned().collect();
+        records.sort_by_key(|record| record.sequence);
+        records
+    }
+
+    /// The record of a topic that was written next after the one of this sequence number.
+    pub(super) fn record_after(&self, topic: &str, sequence: u64) -> Option<StoredRecord> {
+        let state = self.0.lock();
+        let logs = state.topics.get(topic)?.partitions.iter().map(Log::records);
+        let next = |log: &'_ [StoredRecord]| log.get(log.partition_point(|r| r.sequence <= sequence)).cloned();
+        logs.filter_map(next).min_by_key(|record| record.sequence)
+    }
+
+    /// The offset that the next record of this partition gets; 0 where it does not exist.
+    pub fn end_offset(&self, topic: &str, partition: i32) -> i64 {
+        self.0.lock().log(&TopicPartition::new(topic, partition)).map_or(0, |log| log.bounds().end)
+    }
+
+    /// The offsets that a group has committed.
+    pub fn committed(&self, group: &str) -> BTreeMap<TopicPartition, Committed> {
+        self.0.lock().groups.get(group).map(|group| group.offsets.clone()).unwrap_or_default()
+    }
+
+    /// The members of a group (process and stream thread, such as `p-1`) with their partitions.
+    pub fn members(&self, group: &str) -> BTreeMap<String, Vec<TopicPartition>> {
+        self.0.lock().groups.get(group).map(Group::members).unwrap_or_default()
+    }
+
+    /// Removes a member from its group without its knowing, as a broker does that has not heard of it for too long. Its
+    /// partitions are free; it learns of it by the next answer.
+    pub fn remove_member(&self, group: &str, member: &str) {
+        self.0.change(|state| state.group(group).remove(member));
+    }
+
+    /// Deletes the records of a partition before `offset`.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
+        self.with_log(topic, partition, |log| log.delete_before(offset));
+    }
+
+    /// Uses up offsets without records, as the markers of transactions do.
+    pub fn skip_offsets(&self, topic: &str, partition: i32, count: i64) {
+        self.with_log(topic, partition, |log| log.skip(count));
+    }
+
+    /// Compacts a partition: only the newest record of each key stays, and tombstones only where `keep_tombstones` says so.
+    pub fn compact(&self, topic: &str, partition: i32, keep_tombstones: bool) {
+        self.with_log(topic, partition, |log| log.compact(keep_tombstones));
+    }
+
+    /// From now on no request is answered, or they are again.
+    pub fn set_unreachable(&self, unreachable: bool) {
+        self.0.change(|state| state.faults.unreachable = unreachable);
+    }
+
+    /// The next request of this sort fails like this; called several times, so do as many.
+    pub fn fail_next(&self, request: Request, fault: Fault) {
+        self.0.change(|state| state.faults.add(request, fault));
+    }
+
+    fn with_log(&self, topic: &str, partition: i32, change: impl FnOnce(&mut Log)) {
+        self.0.change(|state| {
+            let topic = state.topics.get_mut(topic);
+            if let Some(log) = topic.and_then(|topic| topic.partitions.get_mut(partition as usize)) {
+                change(log);
+            }
+        });
+    }
+}
+
+impl Cluster {
+    /// Every change below is whole before anything can panic, so a poisoned lock still guards sound data.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits for a change, at most so long.
+    pub(super) fn wait(&self, timeout: std::time::Duration) {
+        drop(self.changed.wait_timeout(self.lock(), timeout));
+    }
+
+    /// One request to the broker: the gate where faults are met.
+    pub(super) fn request<T>(&self, request: Request, run: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let state = &mut *self.lock();
+        match state.faults.meet(request) {
+            None => run(state),
+            Some(Fault::AnswerLost) => run(state).and_then(|_| Err(Fault::AnswerLost.error(request))),
+            Some(fault) => Err(fault.error(request)),
+        }
+    }
+
+    /// Wakes the polls that wait.
+    pub(super) fn wake(&self) {
+        self.changed.notify_all();
+    }
+}
+
+impl PartitionCounts for BTreeMap<Arc<str>, Topic> {
+    fn count(&self, topic: &str) -> Option<i32> {
+        self.get(topic).map(|topic| topic.partitions.len() as i32)
+    }
+}
+
+impl State {
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    pub(super) fn group(&mut self, name: &str) -> &mut Group {
+        self.groups.entry(name.into()).or_default()
+    }
+
+    /// A group together with what it must know of the topics.
+    pub(super) fn group_and_counts(&mut self, name: &str) -> (&mut Group, &dyn PartitionCounts) {
+        (self.groups.entry(name.into()).or_default(), &self.topics)
+    }
+
+    pub(super) fn log(&self, tp: &TopicPartition) -> Option<&Log> {
+        self.topics.get(&tp.topic)?.partitions.get(usize::try_from(tp.partition).ok()?)
+    }
+
+    fn create_topic(&mut self, name: &str, partitions: i32, config: &[(String, String)]) {
+        self.topics.entry(name.into()).or_insert_with(|| Topic::new(partitions, config));
+    }
+
+    /// The partition for a record; one without key and partition goes to the `turn`th, round.
+    pub(super) fn partition_for(
+        &self,
+        topic: &str,
+        partition: Option<i32>,
+        key: Option<&[u8]>,
+        turn: i32,
+    ) -> Result<i32> {
+        let count = self.topics.count(topic).ok_or_else(|| unknown_topic(topic))?;
+        match (partition, key) {
+            (Some(p), _) if (0..count).contains(&p) => Ok(p),
+            (Some(p), _) => {
+                let error = Error::new(Kind::BrokerFatal, format!("the topic has only {count} partitions"));
+                Err(error.topic(topic).partition(p))
+            }
+            (None, Some(key)) => Ok(partition_for_key(key, count)),
+            (None, None) => Ok(turn % count),
+        }
+    }
+
+    pub(super) fn stored(&self, record: &Outgoing<'_>, partition: i32) -> StoredRecord {
+        StoredRecord {
+            partition,
+            offset: -1,
+            timestamp_ms: record.timestamp_ms.unwrap_or_else(|| self.now_ms()),
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record.headers.clone(),
+            sequence: 0,
+        }
+    }
+
+    /// Appends a record to its partition, if the topic takes it.
+    pub(super) fn append(&mut self, topic: &str, mut record: StoredRecord) -> Result<(i32, i64)> {
+        let log = self.topics.get_mut(topic).ok_or_else(|| unknown_topic(topic))?;
+        log.check(topic, &record)?;
+        self.sequence += 1;
+        record.sequence = self.sequence;
+        let partition = record.partition;
+        Ok((partition, log.partitions[partition as usize].append(record)))
+    }
+}
+
+pub(super) fn unknown_topic(topic: &str) -> Error {
+    let error = Error::new(Kind::BrokerFatal, "the broker does not know this topic");
+    error.topic(topic).hint("create the topic, or correct its name")
+}
+
+/// Makes the clients of one process.
+struct Client {
+    cluster: Arc<Cluster>,
+    group: String,
+    process: String,
+}
+
+impl Broker for Client {
+    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>> {
+        let member = match role {
+            Role::Main { thread } => format!("{}-{thread}", self.process),
+            Role::Restore { thread } => format!("{}-{thread}-restore", self.process),
+        };
+        Ok(Box::new(MemoryConsumer::new(self.cluster.clone(), self.group.clone(), member)))
+    }
+
+    fn producer(&self, _thread: usize) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(MemoryProducer::new(self.cluster.clone())))
+    }
+
+    fn admin(&self) -> Result<Box<dyn Admin>> {
+        Ok(Box::new(MemoryAdmin(self.cluster.clone())))
+    }
+}
+
+struct MemoryAdmin(Arc<Cluster>);
+
+impl Admin for MemoryAdmin {
+    fn topics(&mut self, names: &[String]) -> Result<Vec<Option<TopicInfo>>> {
+        self.0.request(Request::Topics, |state| {
+            Ok(names.iter().map(|name| state.topics.count(name).map(|partitions| TopicInfo { partitions })).collect())
+        })
+    }
+
+    fn create_topics(&mut self, topics: &[NewTopic]) -> Result {
+        self.0.request(Request::CreateTopics, |state| {
+            for topic in topics {
+                state.create_topic(&topic.name, topic.partitions, &topic.config);
+            }
+            Ok(())
+        })?;
+        self.0.wake();
+        Ok(())
+    }
+}

@@ -7,7 +7,6 @@ use watersmeet::config::{Optimization, Policy};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
-use watersmeet::serdes::DefaultSerde;
 use watersmeet::testing::*;
 
 type Text = Option<String>;
@@ -542,7 +541,6 @@ fn an_unknown_store_and_wrong_serdes_are_named() -> Result<()> {
     let error = output.read_value().expect_err("text is no number");
     assert_eq!((error.at().topic.as_deref(), error.at().offset), (Some("left"), Some(0)));
     assert!(output.is_empty(), "it counts as read");
-    let _ = String::serde();
     Ok(())
 }
 

@@ -154,7 +154,7 @@ fn an_offset_outside_of_the_log_is_told_once_and_can_be_set_anew() {
         assert!(reader.poll().is_empty() && reader.poll().is_empty());
         assert_eq!(reader.events(), ["out of range t-0"]);
         let bounds = reader.consumer.offset_bounds(&[tp("t", 0)]).unwrap();
-        assert_eq!(bounds, [2..3]);
+        assert_eq!(bounds[0], 2..3);
         reader.consumer.assign(&[(tp("t", 0), Some(bounds[0].start))]).unwrap();
         assert_eq!(reader.poll(), ["t-0@2=c"]);
     }

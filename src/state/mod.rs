@@ -6,6 +6,7 @@ mod memory;
 mod overlay;
 pub mod restore;
 mod rocksdb;
+mod row_cache;
 mod task_state;
 pub mod timestamped;
 

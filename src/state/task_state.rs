@@ -3,6 +3,7 @@
 use super::memory::MemoryRows;
 use super::overlay::Overlay;
 use super::rocksdb::RocksRows;
+use super::row_cache::{Cached, RowCache};
 use super::{Engine, MemoryBudget, StoreId, StoreSpec, ValueRef, Visit};
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub struct TaskState {
     stores: Vec<Store>,
     rocks: Option<RocksRows>,
+    /// Rows of the RocksDB stores.
+    cache: RowCache,
     budget: Arc<MemoryBudget>,
 }
 
@@ -44,7 +47,8 @@ impl TaskState {
             writes: Overlay::default(),
             memory: (spec.engine == Engine::Memory).then(MemoryRows::default),
         };
-        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget })
+        let cache = RowCache::new(budget.clone());
+        Ok(Self { stores: specs.iter().map(store).collect(), rocks, cache, budget })
     }
 
     fn rocks(&self) -> Result<&RocksRows> {
@@ -56,14 +60,25 @@ impl TaskState {
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read.
     #[inline]
-    pub fn get(&self, store: StoreId, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
+    pub fn get(&mut self, store: StoreId, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
         let slot = &self.stores[store.0];
         if let Some(row) = slot.writes.get(key) {
             return Ok(row.map(ValueRef::Slice));
         }
-        match &slot.memory {
-            Some(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
-            None => Ok(self.rocks()?.get(&slot.name, key)?.map(ValueRef::Pinned)),
+        if let Some(memory) = &slot.memory {
+            return Ok(memory.get(key).map(ValueRef::Slice));
+        }
+        if self.cache.get(store.0, key) == Cached::Unknown {
+            let Some(rocks) = &self.rocks else { return Ok(None) };
+            let row = rocks.get(&slot.name, key)?;
+            self.cache.put(store.0, key, row.as_deref());
+            if self.cache.get(store.0, key) == Cached::Unknown {
+                return Ok(row.map(ValueRef::Pinned));
+            }
+        }
+        match self.cache.get(store.0, key) {
+            Cached::Row(row) => Ok(Some(ValueRef::Slice(row))),
+            Cached::Absent | Cached::Unknown => Ok(None),
         }
     }
 
@@ -123,9 +138,10 @@ impl TaskState {
             let on_disk = self.stores.iter().filter(|store| store.memory.is_none());
             rocks.commit(on_disk.map(|store| (store.name.as_str(), &store.writes)), offsets)?;
         }
-        for store in &mut self.stores {
-            if let Some(memory) = &mut store.memory {
-                memory.commit(&store.writes);
+        for (i, store) in self.stores.iter_mut().enumerate() {
+            match &mut store.memory {
+                Some(memory) => memory.commit(&store.writes),
+                None => store.writes.iter().for_each(|(key, value)| self.cache.put(i, key, value)),
             }
             store.writes.clear();
         }
@@ -162,6 +178,7 @@ impl TaskState {
         match (&mut slot.memory, &mut self.rocks) {
             (Some(memory), _) => memory.clear(),
             (None, Some(rocks)) => {
+                self.cache.clear();
                 rocks.forget_offset(partition)?;
                 rocks.wipe(&slot.name, &self.budget)?;
             }
@@ -185,7 +202,7 @@ impl TaskState {
     pub fn memory_bytes(&self) -> u64 {
         let stores =
             self.stores.iter().map(|s| s.writes.bytes() as u64 + s.memory.as_ref().map_or(0, MemoryRows::bytes));
-        stores.sum::<u64>() + self.rocks.as_ref().map_or(0, RocksRows::memory_bytes)
+        stores.sum::<u64>() + self.cache.bytes() as u64 + self.rocks.as_ref().map_or(0, RocksRows::memory_bytes)
     }
 }
 
@@ -254,7 +271,7 @@ mod tests {
         state.put(StoreId(0), b"a", Some(b"2"));
         assert_eq!(state.get(StoreId(0), b"a").expect("reads").as_deref(), Some(&b"2"[..]));
         drop(state);
-        let state = open(dir.path(), Engine::RocksDb);
+        let mut state = open(dir.path(), Engine::RocksDb);
         assert_eq!(state.get(StoreId(0), b"a").expect("reads").as_deref(), Some(&b"1"[..]));
         assert_eq!(state.committed_offset(StoreId(0), &log).expect("reads"), Some(7));
         assert!(state.get(StoreId(1), b"a").expect("reads").is_none());

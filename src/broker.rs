@@ -130,7 +130,7 @@ impl RawRecord {
 #[derive(Debug)]
 pub enum Event {
     /// The group gave this member these partitions, in addition to those it has. It fetches nothing of them until
-    /// [`Consumer::assign`] is called.
+    /// [`Consumer::assign`] is called. Every rebalance ends with one, of no partitions where there are none to add.
     Assigned(Vec<TopicPartition>),
     /// The group asks these partitions back. They stay this member's until [`Consumer::unassign`] is called: commit
     /// first, then call it.

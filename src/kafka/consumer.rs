@@ -149,12 +149,15 @@ impl KafkaConsumer {
         self.messages.len()
     }
 
-    /// Turns what the callbacks left behind into events. A rebalance about nothing is answered here: there is nothing
-    /// that the runtime could assign or give back.
+    /// Turns what the callbacks left behind into events. A rebalance about nothing is answered here, as there is nothing
+    /// that the runtime could assign or give back; that it is over is told all the same.
     fn take_events(&mut self, events: &mut Vec<Event>) -> Result {
         for happened in self.client.context().take() {
             match happened {
-                Happened::Assigned(list) if list.is_empty() => self.assign(&[])?,
+                Happened::Assigned(list) if list.is_empty() => {
+                    self.assign(&[])?;
+                    events.push(Event::Assigned(Vec::new()));
+                }
                 Happened::Assigned(list) => events.push(Event::Assigned(self.partitions.names(list))),
                 Happened::Revoked { partitions, lost } => {
                     let list = self.partitions.names(partitions);

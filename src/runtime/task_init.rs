@@ -180,23 +180,23 @@ fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &
 }
 
 /// What the restore consumer has to say besides records.
-pub(super) fn restore_event(tasks: &mut BTreeMap<TaskId, Task>, restorer: &mut dyn Consumer, event: Event) -> Result {
+pub(super) fn restore_event(tasks: &mut BTreeMap<TaskId, Task>, restorer: &mut dyn Consumer, event: &Event) -> Result {
     match event {
         Event::End { partition, offset } => {
-            for restore in tasks.values_mut().filter_map(|t| t.restore.as_mut()).filter(|r| r.reads(&partition)) {
-                restore.reached_end(&partition, offset);
+            for restore in tasks.values_mut().filter_map(|t| t.restore.as_mut()).filter(|r| r.reads(partition)) {
+                restore.reached_end(partition, *offset);
             }
         }
         Event::OffsetOutOfRange(partition) => {
             tracing::error!("{partition}: the log no longer has what the store needs: restoring from its start");
-            let start = restorer.offset_bounds(std::slice::from_ref(&partition))?[0].start;
+            let start = restorer.offset_bounds(std::slice::from_ref(partition))?[0].start;
             for task in tasks.values_mut() {
-                if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(&partition)) {
-                    restore.start_over(&mut task.cx.state, &partition, start)?;
+                if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(partition)) {
+                    restore.start_over(&mut task.cx.state, partition, start)?;
                 }
             }
-            restorer.unassign(std::slice::from_ref(&partition))?;
-            restorer.assign(&[(partition, Some(start))])?;
+            restorer.unassign(std::slice::from_ref(partition))?;
+            restorer.assign(&[(partition.clone(), Some(start))])?;
         }
         Event::MissingTopic(topic) => {
             return Err(Error::new(Kind::Topology, "a changelog topic has been deleted while it was restored")

@@ -69,6 +69,7 @@ pub struct StreamThread {
     tasks: BTreeMap<TaskId, Task>,
     batch: Batch,
     events: Vec<Event>,
+    restore_events: Vec<Event>,
     busy: bool,
     /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
     commit_now: bool,
@@ -107,6 +108,7 @@ impl StreamThread {
             tasks: BTreeMap::new(),
             batch: Batch::default(),
             events: Vec::new(),
+            restore_events: Vec::new(),
             busy: false,
             commit_now: false,
             last_commit_ms: now_ms,
@@ -211,47 +213,64 @@ impl StreamThread {
         Ok(())
     }
 
+    /// Handles the events, in order. One that met a broker without an answer stays for the next turn, with those behind it:
+    /// an assignment comes only once.
     fn handle_events(&mut self) -> Result {
-        for event in std::mem::take(&mut self.events) {
-            match event {
-                Event::Assigned(partitions) => self.assigned(partitions)?,
-                Event::Revoking(partitions) => self.revoking(partitions)?,
-                Event::Lost(partitions) => self.lost(&partitions)?,
-                Event::End { partition, offset } => {
-                    for input in self.tasks.values_mut().flat_map(|t| &mut t.inputs) {
-                        if *input.partition == partition {
-                            input.reached_end(offset);
-                        }
-                    }
+        let events = std::mem::take(&mut self.events);
+        for (i, event) in events.iter().enumerate() {
+            if let Err(error) = self.handle(event) {
+                if error.is_retriable() {
+                    self.events = events.into_iter().skip(i).collect();
                 }
-                Event::OffsetOutOfRange(partition) => {
-                    return Err(Error::new(
-                        Kind::BrokerFatal,
-                        "the committed offset is not in the log, and no reset is set",
-                    )
-                    .topic(&*partition.topic)
-                    .partition(partition.partition)
-                    .hint("set consumer.auto.offset.reset, or reset the group's offsets"));
-                }
-                Event::Trouble(error) => self.trouble(&error),
-                Event::TroubleOver => self.app.shared.broker_trouble(None),
-                Event::MissingTopic(topic) => {
-                    return Err(Error::new(Kind::Topology, "a source topic has been deleted")
-                        .topic(topic)
-                        .hint("create it again, or remove it from the topology"));
-                }
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    fn assigned(&mut self, partitions: Vec<TopicPartition>) -> Result {
-        tracing::info!(thread = self.number, "assigned {}", list(&partitions));
+    fn handle(&mut self, event: &Event) -> Result {
+        match event {
+            Event::Assigned(partitions) => self.assigned(partitions)?,
+            Event::Revoking(partitions) => self.revoking(partitions)?,
+            Event::Lost(partitions) => self.lost(partitions)?,
+            Event::End { partition, offset } => {
+                for input in self.tasks.values_mut().flat_map(|t| &mut t.inputs) {
+                    if *input.partition == *partition {
+                        input.reached_end(*offset);
+                    }
+                }
+            }
+            Event::OffsetOutOfRange(partition) => {
+                return Err(Error::new(
+                    Kind::BrokerFatal,
+                    "the committed offset is not in the log, and no reset is set",
+                )
+                .topic(&*partition.topic)
+                .partition(partition.partition)
+                .hint("set consumer.auto.offset.reset, or reset the group's offsets"));
+            }
+            Event::Trouble(error) => self.trouble(error),
+            Event::TroubleOver => self.app.shared.broker_trouble(None),
+            Event::MissingTopic(topic) => {
+                return Err(Error::new(Kind::Topology, "a source topic has been deleted")
+                    .topic(topic)
+                    .hint("create it again, or remove it from the topology"));
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned(&mut self, partitions: &[TopicPartition]) -> Result {
+        tracing::info!(thread = self.number, "assigned {}", list(partitions));
         self.set_state(ThreadState::PartitionsAssigned);
+        if partitions.is_empty() {
+            self.running_if_all_are();
+            return Ok(());
+        }
         self.owned.extend(partitions.iter().cloned());
         let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let wanted = assignment::tasks(&self.owned, &self.app.plan.inputs, &counts.unwrap_or_default())?;
-        let committed = self.clients.consumer.committed(&partitions)?;
+        let committed = self.clients.consumer.committed(partitions)?;
         let mut positions = BTreeMap::new();
         for (tp, committed) in partitions.iter().zip(&committed) {
             let known = committed.as_ref().map(|c| (c.offset, decode_metadata(&c.metadata)));
@@ -275,16 +294,15 @@ impl StreamThread {
         Ok(())
     }
 
-    fn revoking(&mut self, partitions: Vec<TopicPartition>) -> Result {
-        tracing::info!(thread = self.number, "giving up {}", list(&partitions));
+    fn revoking(&mut self, partitions: &[TopicPartition]) -> Result {
+        tracing::info!(thread = self.number, "giving up {}", list(partitions));
         self.set_state(ThreadState::PartitionsRevoked);
         let committed = self.commit_all();
         if let Err(error) = &committed {
             tracing::warn!("could not commit before giving partitions up, their records will be repeated: {error}");
         }
-        self.drop_tasks(&partitions, committed.is_ok());
-        self.clients.consumer.unassign(&partitions)?;
-        self.running_if_all_are();
+        self.drop_tasks(partitions, committed.is_ok());
+        self.clients.consumer.unassign(partitions)?;
         match committed {
             Err(error) if !error.is_retriable() && error.kind() != Kind::Migrated => Err(error),
             _ => Ok(()),
@@ -312,6 +330,13 @@ impl StreamThread {
                 if !clean {
                     task.cx.state.rollback();
                 }
+                if let (Some(restore), Some(restorer)) = (&task.restore, &mut self.clients.restorer) {
+                    let logs = task.changelogs.0.iter().map(|(_, tp)| tp).filter(|tp| restore.reads(tp));
+                    let logs: Vec<TopicPartition> = logs.cloned().collect();
+                    if let Err(error) = restorer.unassign(&logs) {
+                        tracing::warn!("could not stop to read {}: {error}", list(&logs));
+                    }
+                }
             }
         }
     }
@@ -323,8 +348,8 @@ impl StreamThread {
         }
         let Some(restorer) = &mut self.clients.restorer else { return Ok(0) };
         let mut batch = Batch::default();
-        let mut events = Vec::new();
-        restorer.poll(Duration::from_millis(20), RECORDS_PER_TURN_MAX * 4, &mut batch, &mut events)?;
+        let events = &mut self.restore_events;
+        restorer.poll(Duration::from_millis(20), RECORDS_PER_TURN_MAX * 4, &mut batch, events)?;
         let bytes = Rc::new(std::mem::take(&mut batch.bytes));
         for meta in batch.records.drain(..) {
             let tp = &batch.sources[meta.source as usize];
@@ -336,8 +361,10 @@ impl StreamThread {
                 }
             }
         }
-        for event in events {
+        // As in `handle_events`: what meets a broker without an answer is tried again.
+        while let Some(event) = events.first() {
             task_init::restore_event(&mut self.tasks, &mut **restorer, event)?;
+            events.remove(0);
         }
         let mut finished = Vec::new();
         for task in self.tasks.values_mut() {
@@ -451,6 +478,8 @@ impl StreamThread {
             producer: self.app.broker.producer(self.number)?,
             restorer: None,
         };
+        self.events.clear();
+        self.restore_events.clear();
         self.phase = Phase::Created;
         Ok(())
     }

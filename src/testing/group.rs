@@ -35,6 +35,8 @@ struct Member {
     owned: BTreeSet<TopicPartition>,
     /// What it was asked to give back, and when.
     asked: Option<(BTreeSet<TopicPartition>, i64)>,
+    /// It has joined, or given something back, and has not heard yet that this is over.
+    open: bool,
     /// When its heartbeats ended.
     silent_since_ms: Option<i64>,
 }
@@ -48,7 +50,7 @@ pub(super) enum Gone {
     Replaced,
 }
 
-/// What a heartbeat brings.
+/// What a heartbeat brings. A rebalance ends with a `Take`, of nothing where there is nothing to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     Give(Vec<TopicPartition>),
@@ -61,7 +63,7 @@ impl Group {
     pub(super) fn join(&mut self, name: &str, topics: &[Arc<str>]) -> u64 {
         self.generation += 1;
         let (joined, topics) = (self.generation, topics.to_vec());
-        let member = Member { joined, topics, owned: BTreeSet::new(), asked: None, silent_since_ms: None };
+        let member = Member { joined, topics, owned: BTreeSet::new(), asked: None, open: true, silent_since_ms: None };
         self.members.insert(name.into(), member);
         joined
     }
@@ -126,14 +128,17 @@ impl Group {
                 return Ok(None);
             }
             member.asked = Some((give.clone(), now_ms));
+            member.open = true;
             return Ok(Some(Change::Give(give.into_iter().collect())));
         }
         if member.asked.is_some() {
             return Ok(None);
         }
-        let take: Vec<_> = target.into_iter().filter(|tp| !member.owned.contains(tp) && !taken.contains(tp)).collect();
+        let take: Vec<_> = target.difference(&member.owned).filter(|tp| !taken.contains(tp)).cloned().collect();
         member.owned.extend(take.iter().cloned());
-        Ok((!take.is_empty()).then_some(Change::Take(take)))
+        let over = member.open && member.owned == target;
+        member.open &= !over;
+        Ok((over || !take.is_empty()).then_some(Change::Take(take)))
     }
 
     /// The member gives these back.
@@ -207,6 +212,8 @@ mod tests {
         assert_eq!(beat(&mut group, "one", one, 0), None, "asked once");
         assert_eq!(beat(&mut group, "two", two, 0), None, "not given back yet");
         group.release("one", one, &partitions(&[2, 3]));
+        assert_eq!(beat(&mut group, "one", one, 0), Some(Change::Take(vec![])), "it is over for this one");
+        assert_eq!(beat(&mut group, "one", one, 0), None);
         assert_eq!(beat(&mut group, "two", two, 0), Some(Change::Take(partitions(&[2, 3]))));
         group.leave("one", one);
         assert_eq!(beat(&mut group, "two", two, 0), Some(Change::Take(partitions(&[0, 1]))));
@@ -221,6 +228,16 @@ mod tests {
             _ => vec![],
         });
         assert_eq!(taken, [vec![0, 1], vec![2], vec![3]]);
+    }
+
+    #[test]
+    fn a_member_for_which_there_is_nothing_hears_so_once() {
+        let mut group = Group::default();
+        let one = group.join("one", &["a".into()]);
+        beat(&mut group, "one", one, 0);
+        let spare = group.join("spare", &["missing".into()]);
+        assert_eq!(beat(&mut group, "spare", spare, 0), Some(Change::Take(vec![])));
+        assert_eq!(beat(&mut group, "spare", spare, 0), None);
     }
 
     #[test]

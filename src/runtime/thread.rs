@@ -459,10 +459,10 @@ impl StreamThread {
     }
 
     /// The store of that name in each of the tasks that have one.
-    pub(crate) fn stores(&self, name: &str) -> impl Iterator<Item = (&TaskState, StoreId)> {
-        self.tasks.values().filter_map(move |task| {
+    pub(crate) fn stores(&mut self, name: &str) -> impl Iterator<Item = (&mut TaskState, StoreId)> {
+        self.tasks.values_mut().filter_map(move |task| {
             let store = task.stores.iter().position(|store| store == name)?;
-            Some((&task.cx.state, StoreId(store)))
+            Some((&mut task.cx.state, StoreId(store)))
         })
     }
 

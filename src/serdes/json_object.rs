@@ -2,17 +2,17 @@
 //!
 //! The configured join merges two objects per record and looks into neither. Parsing them into trees and printing the
 //! result would cost more than all the rest of a record's way and would rewrite numbers (`1.0`, `1e3`, 20 digits). So the
-//! text is checked once, strictly (RFC 8259), and values are copied byte for byte.
+//! text is checked once, strictly (RFC 8259), and values are copied byte for byte. `benches/json.rs` compares this with
+//! what libraries offer.
 
+use super::json_scan::{Field, Shape, scan};
 use super::{DefaultSerde, Encoded, Serde, SerdeError, SerdeRef};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::ops::Range;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
-
-/// How deep values may be nested; as serde_json's limit.
-const DEPTH_MAX: usize = 128;
 
 /// A JSON object as text, known to be well-formed.
 ///
@@ -24,46 +24,11 @@ const DEPTH_MAX: usize = 128;
 /// assert_eq!(product.merged_with(&stock).as_str(), r#"{"name":"Apple","price":0.50,"pieces":12}"#);
 /// # Ok::<(), watersmeet::serdes::SerdeError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct JsonObject {
     text: String,
-    /// The fields, found while the text was checked: a merge does not scan it again.
-    fields: Vec<Field>,
-}
-
-/// Two are equal when their texts are.
-impl PartialEq for JsonObject {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for JsonObject {}
-
-/// A field: where its name (between the quotes) and its value stand in the text.
-#[derive(Debug, Clone)]
-struct Field {
-    name: Range<u32>,
-    value: Range<u32>,
-    /// The name is written with escapes, so that others may mean the same.
-    escaped: bool,
-}
-
-impl Field {
-    fn name<'a>(&self, text: &'a str) -> &'a str {
-        part(text, &self.name)
-    }
-
-    /// True where the field of `text` has the same name as `other` of `other_text`, as JSON means names: `"\u0061"` is `"a"`.
-    #[inline]
-    fn same_name(&self, text: &str, other: &Field, other_text: &str) -> bool {
-        let (a, b) = (self.name(text), other.name(other_text));
-        a == b || ((self.escaped || other.escaped) && unescaped(a) == unescaped(b))
-    }
-}
-
-fn part<'a>(text: &'a str, range: &Range<u32>) -> &'a str {
-    &text[range.start as usize..range.end as usize]
+    /// Where the fields stand, where reading the text has told; what was merged has not been read again.
+    shape: Option<Shape>,
 }
 
 impl JsonObject {
@@ -73,17 +38,9 @@ impl JsonObject {
     /// [`SerdeError::Invalid`]: says what was found instead, and at which byte.
     pub fn parse(text: &[u8]) -> Result<Self, SerdeError> {
         let text = std::str::from_utf8(text).map_err(|e| SerdeError::Invalid(format!("is not UTF-8 text: {e}")))?;
-        let mut scan = Scan { bytes: text.as_bytes(), at: 0 };
-        let mut fields = Vec::with_capacity(12);
-        let checked = scan.object_alone(&mut |field| match fields
-            .iter_mut()
-            .find(|f: &&mut Field| f.same_name(text, &field, text))
-        {
-            Some(first) => first.value = field.value,
-            None => fields.push(field),
-        });
-        checked.map_err(|what| SerdeError::Invalid(format!("is not a JSON object: {what} at byte {}", scan.at)))?;
-        Ok(Self { text: text.to_owned(), fields })
+        let shape = scan(text)
+            .map_err(|(what, at)| SerdeError::Invalid(format!("is not a JSON object: {what} at byte {at}")))?;
+        Ok(Self { text: text.to_owned(), shape: Some(shape) })
     }
 
     /// The object's text.
@@ -92,289 +49,152 @@ impl JsonObject {
     }
 
     /// Both objects' fields: this one's in their order, replaced in place where `over` has a field of that name, then
-    /// the other fields of `over`. Of fields with the same name within one object the last counts.
+    /// the other fields of `over`. Of fields with the same name within one object the last counts, at the place of the
+    /// first. Values, and what stands between fields that stay neighbours, are copied as they are.
     pub fn merged_with(&self, over: &JsonObject) -> JsonObject {
-        let mut merged = Merged {
-            text: String::with_capacity(self.text.len() + over.text.len()),
-            fields: Vec::with_capacity(self.fields.len() + over.fields.len()),
+        let text = match (&*self.shape(), &*over.shape()) {
+            (Shape::Plain(ours), Shape::Plain(theirs)) => merge_plain(&self.text, ours, &over.text, theirs),
+            _ => merge_any(&self.text, &over.text),
         };
-        for field in &self.fields {
-            let same = over.fields.iter().find(|f| f.same_name(&over.text, field, &self.text));
-            let value = same.map_or_else(|| part(&self.text, &field.value), |f| part(&over.text, &f.value));
-            merged.push(field.name(&self.text), value, field.escaped);
-        }
-        for field in &over.fields {
-            if !self.fields.iter().any(|f| f.same_name(&self.text, field, &over.text)) {
-                merged.push(field.name(&over.text), part(&over.text, &field.value), field.escaped);
-            }
-        }
-        merged.end()
+        JsonObject { text, shape: None }
     }
 
     /// `{"table":…,"stream":…}`: `self` is the table's row where there is one.
     pub fn nested(table: Option<&JsonObject>, stream: &JsonObject) -> JsonObject {
         let table = table.map_or("null", JsonObject::as_str);
-        let mut nested =
-            Merged { text: String::with_capacity(table.len() + stream.text.len() + 22), fields: Vec::new() };
-        nested.push("table", table, false);
-        nested.push("stream", &stream.text, false);
-        nested.end()
+        let text = [r#"{"table":"#, table, r#","stream":"#, &stream.text, "}"].concat();
+        JsonObject { text, shape: None }
+    }
+
+    fn shape(&self) -> Cow<'_, Shape> {
+        match &self.shape {
+            Some(shape) => Cow::Borrowed(shape),
+            // What has been read or merged is an object; were it none, merge_any would say so.
+            None => Cow::Owned(scan(&self.text).unwrap_or(Shape::Odd)),
+        }
     }
 }
 
-/// An object that grows.
-struct Merged {
-    text: String,
-    fields: Vec<Field>,
-}
-
-impl Merged {
-    fn push(&mut self, name: &str, value: &str, escaped: bool) {
-        self.text.push_str(if self.text.is_empty() { "{\"" } else { ",\"" });
-        let start = self.text.len() as u32;
-        self.text.push_str(name);
-        let name = start..self.text.len() as u32;
-        self.text.push_str("\":");
-        let start = self.text.len() as u32;
-        self.text.push_str(value);
-        self.fields.push(Field { name, value: start..self.text.len() as u32, escaped });
-    }
-
-    fn end(mut self) -> JsonObject {
-        self.text.push_str(if self.text.is_empty() { "{}" } else { "}" });
-        JsonObject { text: self.text, fields: self.fields }
-    }
-}
-
-fn unescaped(name: &str) -> Cow<'_, str> {
-    if !name.contains('\\') {
-        return Cow::Borrowed(name);
-    }
-    // A name with half a surrogate pair means no text; it is equal to itself only.
-    serde_json::from_str::<String>(&format!("\"{name}\"")).map_or(Cow::Borrowed(name), Cow::Owned)
-}
-
-/// A strict scanner. Errors are words; `at` then is where they apply.
-struct Scan<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-type Scanned<T = ()> = Result<T, &'static str>;
-
-impl Scan<'_> {
-    #[inline]
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    #[inline]
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn object_alone(&mut self, found: &mut impl FnMut(Field)) -> Scanned {
-        self.fields(found)?;
-        self.space();
-        if self.at < self.bytes.len() { Err("there is more text after it") } else { Ok(()) }
-    }
-
-    /// The top level's fields.
-    fn fields(&mut self, found: &mut impl FnMut(Field)) -> Scanned {
-        self.space();
-        match self.peek() {
-            Some(b'{') => self.object(DEPTH_MAX, found),
-            None => Err("nothing is there"),
-            Some(b'[') => Err("an array was found"),
-            Some(b'"') => Err("text was found"),
-            Some(b'0'..=b'9' | b'-') => Err("a number was found"),
-            Some(_) if self.word(b"null").is_ok() => Err("null was found"),
-            Some(_) => Err("no JSON was found"),
-        }
-    }
-
-    fn object(&mut self, depth: usize, found: &mut impl FnMut(Field)) -> Scanned {
-        self.at += 1;
-        self.space();
-        if self.peek() == Some(b'}') {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            if self.peek() != Some(b'"') {
-                return Err("a field's name is missing");
-            }
-            let start = self.at as u32 + 1;
-            let escaped = self.string()?;
-            let name = start..self.at as u32 - 1;
-            self.space();
-            if self.peek() != Some(b':') {
-                return Err("a colon is missing");
-            }
-            self.at += 1;
-            self.space();
-            let start = self.at as u32;
-            self.value(depth - 1)?;
-            found(Field { name, value: start..self.at as u32, escaped });
-            if !self.another(b'}')? {
-                return Ok(());
+/// Merges objects whose names can be compared as they stand, copying neighbours at once.
+fn merge_plain(table: &str, ours: &[Field], stream: &str, theirs: &[Field]) -> String {
+    let mut merged = String::with_capacity(table.len() + stream.len());
+    merged.push('{');
+    let mut used = 0u64; // one bit for each of theirs: Shape::Plain has no more than 64
+    let mut run = 0..0;
+    for field in ours {
+        match theirs.iter().position(|other| field.same_name(table, other, stream)) {
+            None => extend(&mut run, field),
+            Some(i) => {
+                used |= 1 << i;
+                push(&mut merged, &table[std::mem::take(&mut run)]);
+                push(&mut merged, &table[field.name()]);
+                merged.push_str(&stream[theirs[i].value()]);
             }
         }
     }
-
-    fn array(&mut self, depth: usize) -> Scanned {
-        self.at += 1;
-        self.space();
-        if self.peek() == Some(b']') {
-            self.at += 1;
-            return Ok(());
-        }
-        loop {
-            self.value(depth - 1)?;
-            if !self.another(b']')? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// After a member: true behind a comma, false behind `end`.
-    #[inline]
-    fn another(&mut self, end: u8) -> Scanned<bool> {
-        self.space();
-        match self.peek() {
-            Some(b',') => {
-                self.at += 1;
-                self.space();
-                Ok(true)
-            }
-            Some(byte) if byte == end => {
-                self.at += 1;
-                Ok(false)
-            }
-            None => Err("it ends in the middle"),
-            Some(_) => Err("a comma is missing"),
-        }
-    }
-
-    fn value(&mut self, depth: usize) -> Scanned {
-        if depth == 0 {
-            return Err("it is nested too deeply");
-        }
-        match self.peek() {
-            Some(b'"') => self.string().map(|_| ()),
-            Some(b'{') => self.object(depth, &mut |_| {}),
-            Some(b'[') => self.array(depth),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word(b"true"),
-            Some(b'f') => self.word(b"false"),
-            Some(b'n') => self.word(b"null"),
-            None => Err("it ends in the middle"),
-            Some(_) => Err("a value is missing"),
-        }
-    }
-
-    fn word(&mut self, word: &'static [u8]) -> Scanned {
-        if !self.bytes[self.at..].starts_with(word) {
-            return Err("a value is missing");
-        }
-        self.at += word.len();
-        Ok(())
-    }
-
-    fn number(&mut self) -> Scanned {
-        if self.peek() == Some(b'-') {
-            self.at += 1;
-        }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
+    push(&mut merged, &table[std::mem::take(&mut run)]);
+    for (i, field) in theirs.iter().enumerate() {
+        if used & 1 << i == 0 {
+            extend(&mut run, field);
         } else {
-            self.digits()?;
-        }
-        if self.peek() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn digits(&mut self) -> Scanned {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        if self.at == start { Err("a digit is missing") } else { Ok(()) }
-    }
-
-    /// Text between quotes; true where it has escapes.
-    fn string(&mut self) -> Scanned<bool> {
-        self.at += 1;
-        let mut escaped = false;
-        loop {
-            // Eight bytes at once, as long as none of them ends the text or needs a closer look.
-            while let Some(eight) = self.bytes[self.at..].first_chunk() {
-                let special = special_bytes(u64::from_le_bytes(*eight));
-                self.at += special.trailing_zeros() as usize / 8;
-                if special != 0 {
-                    break;
-                }
-            }
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    self.escape()?;
-                    escaped = true;
-                }
-                Some(0..=0x1f) => return Err("a control character stands in text"),
-                Some(_) => self.at += 1,
-                None => return Err("it ends in the middle"),
-            }
+            push(&mut merged, &stream[std::mem::take(&mut run)]);
         }
     }
+    push(&mut merged, &stream[run]);
+    merged.push('}');
+    merged
+}
 
-    fn escape(&mut self) -> Scanned {
-        match self.bytes.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => {
-                let hex = self.bytes.get(self.at + 2..self.at + 6);
-                if !hex.is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) {
-                    return Err("an escape needs four hexadecimal digits");
-                }
-                self.at += 6;
-            }
-            _ => return Err("an escape is wrong"),
+fn extend(run: &mut std::ops::Range<usize>, field: &Field) {
+    let whole = field.name().start..field.value().end;
+    *run = if run.start == run.end { whole } else { run.start..whole.end };
+}
+
+/// Appends a field or several to an object that is being written.
+fn push(object: &mut String, fields: &str) {
+    if !fields.is_empty() {
+        if object.len() > 1 {
+            object.push(',');
         }
-        Ok(())
+        object.push_str(fields);
     }
 }
 
-/// Marks (0x80) the lowest byte that is a quote, a backslash or a control character; bytes above it may be marked in error.
-/// No mark: there is none. Source: "Bit Twiddling Hacks", determine if a word has a byte equal to, or less than, n.
-#[inline]
-fn special_bytes(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let zero = |w: u64| w.wrapping_sub(ONES) & !w;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let same_as = |byte: u8| zero(word ^ (ONES * u64::from(byte)));
-    (same_as(b'"') | same_as(b'\\') | control) & (ONES * 0x80)
+/// Merges any two objects: names with escapes or given twice, and objects of very many fields.
+fn merge_any(table: &str, stream: &str) -> String {
+    let mut at: HashMap<Cow<str>, usize> = HashMap::new();
+    let mut fields: Vec<(&str, &str)> = Vec::new();
+    for object in [table, stream] {
+        // Both were checked when they were read.
+        let Raw(raw) = serde_json::from_str(object).unwrap_or_default();
+        for (name, value) in raw {
+            // A name with half a surrogate pair means no text; it is equal to itself only.
+            let meant = serde_json::from_str::<String>(name.get()).map_or(Cow::Borrowed(name.get()), Cow::Owned);
+            match at.get(&meant) {
+                Some(i) => fields[*i].1 = value.get(),
+                None => {
+                    at.insert(meant, fields.len());
+                    fields.push((name.get(), value.get()));
+                }
+            }
+        }
+    }
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// An object's names and values, as they stand in the text.
+#[derive(Default)]
+struct Raw<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Raw<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> serde::de::Visitor<'de> for Fields {
+            type Value = Raw<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Raw<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Raw(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+impl PartialEq for JsonObject {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for JsonObject {}
+
+impl fmt::Debug for JsonObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl Serialize for JsonObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(&self.text).map_err(serde::ser::Error::custom)?;
-        raw.serialize(serializer)
+        /// Raw JSON has to be read to be written through serde; inside a newtype struct, which stands for its content, that
+        /// is left undone by a serializer that only asks what kind of value this is (`record::Nullable`).
+        struct Text<'a>(&'a str);
+        impl Serialize for Text<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let raw: &RawValue = serde_json::from_str(self.0).map_err(serde::ser::Error::custom)?;
+                raw.serialize(serializer)
+            }
+        }
+        serializer.serialize_newtype_struct("JsonObject", &Text(&self.text))
     }
 }
 
@@ -449,6 +269,36 @@ mod tests {
         assert_eq!(merged(r#"{"a":1,"a":2}"#, "{}"), r#"{"a":2}"#);
         assert_eq!(merged(r#"{"\u0061":1}"#, r#"{"a":2}"#), r#"{"\u0061":2}"#);
         assert_eq!(merged(r#"{"\u00e9":1}"#, r#"{"\u00E9":2}"#), r#"{"\u00e9":2}"#);
+        assert_eq!(
+            merged(r#"{"a":1,"b":2,"c":3}"#, r#"{"x":0,"b":4,"y":5,"z":6}"#),
+            r#"{"a":1,"b":4,"c":3,"x":0,"y":5,"z":6}"#
+        );
+        assert_eq!(merged(r#"{"abcdefgh":1,"abcdefgi":2}"#, r#"{"abcdefgi":3}"#), r#"{"abcdefgh":1,"abcdefgi":3}"#);
+        // What stands between neighbours stays.
+        assert_eq!(merged(r#"{ "a" : 1 , "b": 2 }"#, r#"{"c": 3}"#), r#"{"a" : 1 , "b": 2,"c": 3}"#);
+    }
+
+    #[test]
+    fn a_merged_object_can_be_merged_again() {
+        let twice = object(r#"{"a":1}"#).merged_with(&object(r#"{"b":2}"#)).merged_with(&object(r#"{"a":3}"#));
+        assert_eq!(twice.as_str(), r#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn many_fields_do_not_cost_their_square() {
+        let wide = |value: &str| {
+            let fields: Vec<String> = (0..100_000).map(|n| format!("\"f{n}\":{value}")).collect();
+            format!("{{{}}}", fields.join(","))
+        };
+        // With every name compared with every other this would take minutes.
+        assert_eq!(merged(&wide("1"), &wide("2")), wide("2"));
+    }
+
+    #[test]
+    fn serde_writes_the_object_as_it_is() {
+        let row = object(r#"{"a": 1.0}"#);
+        assert_eq!(serde_json::to_string(&vec![&row]).expect("JSON"), r#"[{"a": 1.0}]"#);
+        assert!(!crate::record::Nullable::is_null(&row));
     }
 
     #[test]
@@ -479,6 +329,17 @@ mod tests {
         proptest::collection::hash_map("[a-d]|.", json(), 0..6).prop_map(|m| Value::Object(m.into_iter().collect()))
     }
 
+    /// Objects as text: with space, escapes in names, names given twice, and up to 80 fields.
+    fn object_text() -> impl Strategy<Value = String> {
+        let name = prop_oneof!["[a-c]{1,2}", "[a-c]{7}[a-c]{0,2}", "[0-9]{2}", r"(\\u006[123]|a){1,2}"];
+        let field = ("[ \n]?", name, "[ \t]?", json())
+            .prop_map(|(a, name, b, value)| format!("{a}\"{name}\"{b}:{a}{value}{b}"))
+            .boxed();
+        let few = proptest::collection::vec(field.clone(), 0..8);
+        let many = proptest::collection::vec(field, 60..80);
+        prop_oneof![9 => few, 1 => many].prop_map(|fields| format!("{{{}}}", fields.join(",")))
+    }
+
     proptest! {
         #[test]
         fn merging_means_what_merging_values_means(table in json_object(), stream in json_object(), pretty: bool) {
@@ -489,6 +350,31 @@ mod tests {
             }
             let got: Value = serde_json::from_str(&merged(&text(&table), &text(&stream))).expect("JSON");
             prop_assert_eq!(got, want);
+        }
+
+        #[test]
+        fn escapes_doubles_and_space_do_not_change_what_merging_means(table in object_text(), stream in object_text()) {
+            let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+            let (mut want, over) = (value(&table), value(&stream));
+            for (name, value) in over.as_object().expect("an object") {
+                want[name] = value.clone();
+            }
+            let merged = merged(&table, &stream);
+            prop_assert_eq!(value(&merged), want);
+            // No name is left twice.
+            let Raw(fields) = serde_json::from_str(&merged).expect("JSON");
+            prop_assert_eq!(fields.len(), value(&merged).as_object().expect("an object").len());
+        }
+
+        #[test]
+        fn exactly_what_serde_json_takes_for_an_object_is_one(
+            start in r#"\{("a":)?"#,
+            middle in r#"([{}\[\]",:\\u0-9eE+. \n-]|"a":|null|true|false|1\.5|"é\\n"){0,12}"#,
+            end in r#"\}?"#,
+        ) {
+            let text = format!("{start}{middle}{end}");
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(JsonObject::parse(text.as_bytes()).is_ok(), theirs, "{}", text);
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 pub mod formats;
 mod json_object;
+mod json_scan;
 pub mod primitives;
 
 pub use json_object::{JsonObject, JsonObjects};

@@ -7,6 +7,7 @@ mod overlay;
 pub mod restore;
 mod rocksdb;
 mod row_cache;
+mod row_index;
 mod task_state;
 pub mod timestamped;
 

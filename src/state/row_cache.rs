@@ -1,342 +1,281 @@
-//! Hot rows of a task, as committed, in front of RocksDB: a look-up there costs microseconds, here a hash and a comparison.
+//! Hot rows of one store, in front of RocksDB: a look-up there costs microseconds, here a fraction of one.
 //!
-//! Rows lie one after another in segments; an index of slots finds them. When the budget is used up the oldest segment goes
-//! as a whole (first in, first out; what is still read comes back with its next look-up). So a row costs its bytes and
-//! about 24 more, and nothing is allocated per row.
+//! Rows lie one after the other in segments; an index of eight bytes a row finds them. Where no more memory is to be had,
+//! the oldest segment is swept: rows read since the last sweep stay, the others go (CLOCK). One thread owns a cache; all
+//! caches of a process share one [`RowBudget`].
 
-use super::MemoryBudget;
-use std::collections::VecDeque;
+use super::row_index::{RowIndex, hash};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+/// Small, so that many stores can share a small budget; large against a row.
 const SEGMENT_BYTES: usize = 256 << 10;
-/// Rows larger than this are not kept: a few of them would drive everything else out.
-const ROW_BYTES_MAX: usize = SEGMENT_BYTES / 8;
-/// The length of a value that says: there is no row of this key.
-const ABSENT: u32 = u32::MAX;
-const HEADER: usize = 8;
+/// Length of the key (u16), length of the row (u16).
+const HEADER_BYTES: usize = 4;
+/// The length of a row that says: the store has no row of this key.
+const ABSENT: u16 = u16::MAX;
+/// A huge row would push out a thousand small ones.
+const ENTRY_BYTES_MAX: usize = 32 << 10;
 
-/// Where a row lies, in one word: the segment's number (28 bits), the place in it (in units of 8 bytes, 15 bits), and as
-/// many bits of the key's hash as are left (21), so that most wrong slots are told without a look at the key. The lowest
-/// bit is always set, so that no slot is zero. Segment numbers wrap around.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Slot(u64);
+/// The memory that all caches of a process share. None may have more than its equal part while others want memory.
+#[derive(Debug)]
+pub(super) struct RowBudget {
+    total: usize,
+    used: AtomicUsize,
+    caches: AtomicUsize,
+}
 
-const EMPTY: Slot = Slot(0);
-const TAG_BITS: u32 = 21;
-const PLACE_BITS: u32 = 15;
-
-impl Slot {
-    fn new(segment: u64, place: usize, hash: u64) -> Self {
-        Self(segment << (TAG_BITS + PLACE_BITS) | (place as u64 / 8) << TAG_BITS | hash >> (64 - TAG_BITS) | 1)
+impl RowBudget {
+    pub(super) fn new(total: usize) -> Self {
+        Self { total, used: AtomicUsize::new(0), caches: AtomicUsize::new(0) }
     }
 
-    fn has_tag_of(self, hash: u64) -> bool {
-        self.0 & ((1 << TAG_BITS) - 1) == hash >> (64 - TAG_BITS) | 1
+    /// Bytes that all caches hold now.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Relaxed)
     }
 
-    /// How many segments behind `oldest` it is.
-    fn segment_from(self, oldest: u64) -> usize {
-        let bits = 64 - TAG_BITS - PLACE_BITS;
-        ((self.0 >> (TAG_BITS + PLACE_BITS)).wrapping_sub(oldest) & ((1 << bits) - 1)) as usize
+    fn share(&self) -> usize {
+        self.total / self.caches.load(Relaxed).max(1)
     }
 
-    fn place(self) -> usize {
-        ((self.0 >> TAG_BITS) & ((1 << PLACE_BITS) - 1)) as usize * 8
+    fn may_grow(&self, own: usize) -> bool {
+        self.used() + SEGMENT_BYTES <= self.total || own + SEGMENT_BYTES <= self.share()
+    }
+
+    fn must_shrink(&self, own: usize) -> bool {
+        self.used() > self.total && own > self.share()
     }
 }
 
-/// What the cache knows of a key.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Cached<'a> {
-    /// The row.
-    Row(&'a [u8]),
-    /// There is no row.
-    Absent,
-    /// Nothing: ask the engine.
-    Unknown,
-}
-
-/// Hot rows of one task.
+/// Rows of one store that were read or written lately, as of the last commit.
 pub(super) struct RowCache {
-    slots: Vec<Slot>,
-    used: usize,
-    segments: VecDeque<Vec<u8>>,
-    /// The number of the oldest segment.
-    oldest: u64,
-    budget: Arc<MemoryBudget>,
+    budget: Arc<RowBudget>,
+    index: RowIndex,
+    segments: Vec<Vec<u8>>,
+    /// The segment that is being filled; the one behind it is the oldest.
+    current: usize,
+    /// Bytes that are booked in the budget.
+    booked: usize,
 }
+
+/// Where a row lies; valid until the next change.
+#[derive(Clone, Copy)]
+pub(super) struct Found(u64);
 
 impl RowCache {
-    pub(super) fn new(budget: Arc<MemoryBudget>) -> Self {
-        budget.row_cache_opened();
-        Self { slots: vec![EMPTY; 64], used: 0, segments: VecDeque::new(), oldest: 0, budget }
+    pub(super) fn new(budget: Arc<RowBudget>) -> Self {
+        budget.caches.fetch_add(1, Relaxed);
+        Self { budget, index: RowIndex::default(), segments: Vec::new(), current: 0, booked: 0 }
     }
 
-    /// What is known of `key` of the store number `store`.
+    /// Looks for a row, and remembers that it was wanted.
     #[inline]
-    pub(super) fn get(&self, store: usize, key: &[u8]) -> Cached<'_> {
-        match self.find(hash(store, key), store, key) {
-            Some(at) => match self.row(self.slots[at]) {
-                (_, Some(row)) => Cached::Row(row),
-                (_, None) => Cached::Absent,
-            },
-            None => Cached::Unknown,
-        }
+    pub(super) fn find(&mut self, key: &[u8]) -> Option<Found> {
+        let segments = &self.segments;
+        let slot = self.index.find(hash(key), |at| entry(segments, at).0 == key)?;
+        Some(Found(self.index.touch(slot)))
     }
 
-    /// Keeps a row, or that there is none.
-    pub(super) fn put(&mut self, store: usize, key: &[u8], value: Option<&[u8]>) {
-        let hash = hash(store, key);
-        let size = (HEADER + key.len() + value.map_or(0, <[u8]>::len)).next_multiple_of(8);
-        let known = self.find(hash, store, key);
-        if size > ROW_BYTES_MAX || key.len() >= 1 << 24 {
-            if let Some(at) = known {
-                self.remove(at);
-            }
+    /// What was found; `None`: the store has no row of that key.
+    #[inline]
+    pub(super) fn row(&self, found: Found) -> Option<&[u8]> {
+        entry(&self.segments, found.0).1
+    }
+
+    /// Sets a row, as it is in the store now; `None`: the store has none.
+    pub(super) fn put(&mut self, key: &[u8], row: Option<&[u8]>) {
+        let hash = hash(key);
+        let segments = &self.segments;
+        if let Some(slot) = self.index.find(hash, |at| entry(segments, at).0 == key) {
+            self.index.remove(slot);
+        }
+        let bytes = HEADER_BYTES + key.len() + row.map_or(0, <[u8]>::len);
+        if bytes > ENTRY_BYTES_MAX || !self.make_room(bytes) {
             return;
         }
-        if self.segments.back().is_none_or(|last| last.len() + size > SEGMENT_BYTES) {
-            self.begin_segment();
-        }
-        let Some(last) = self.segments.back_mut() else { return };
-        let place = last.len();
-        last.extend_from_slice(&((store as u32 & 0xff) << 24 | key.len() as u32).to_le_bytes());
-        last.extend_from_slice(&value.map_or(ABSENT, |value| value.len() as u32).to_le_bytes());
-        last.extend_from_slice(key);
-        last.extend_from_slice(value.unwrap_or_default());
-        last.resize(place + size, 0);
-        let slot = Slot::new(self.oldest + self.segments.len() as u64 - 1, place, hash);
-        // Beginning a segment may have dropped the row that was known, and grown or shifted the slots.
-        match self.find_last(hash, store, key, slot) {
-            Some(at) => self.slots[at] = slot,
-            None => self.insert(slot, hash),
-        }
+        let segment = &mut self.segments[self.current];
+        let at = (self.current * SEGMENT_BYTES + segment.len()) as u64;
+        segment.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        segment.extend_from_slice(&row.map_or(ABSENT, |row| row.len() as u16).to_le_bytes());
+        segment.extend_from_slice(key);
+        segment.extend_from_slice(row.unwrap_or_default());
+        self.index.insert(hash, at);
     }
 
-    /// Forgets everything: the store is wiped.
+    /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.slots = vec![EMPTY; 64];
-        self.used = 0;
-        self.oldest = self.oldest.wrapping_add(self.segments.len() as u64);
-        self.segments.clear();
+        (self.index, self.segments, self.current) = (RowIndex::default(), Vec::new(), 0);
+        self.book();
     }
 
-    /// Bytes in use.
+    /// Gives memory back where other caches want it.
+    pub(super) fn trim(&mut self) {
+        while self.segments.len() > 1 && self.budget.must_shrink(self.booked) {
+            let last = self.segments.len() - 1;
+            self.sweep(last, false);
+            self.segments.pop();
+            self.current = self.current.min(last - 1);
+            self.book();
+        }
+    }
+
+    /// How many bytes it holds.
     pub(super) fn bytes(&self) -> usize {
-        self.segments.len() * SEGMENT_BYTES + self.slots.len() * size_of::<Slot>()
+        self.segments.len() * SEGMENT_BYTES + self.index.bytes()
     }
 
-    /// The slot of `key`, where it has one.
-    #[inline]
-    fn find(&self, hash: u64, store: usize, key: &[u8]) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        while self.slots[at] != EMPTY {
-            if self.slots[at].has_tag_of(hash) && self.row(self.slots[at]).0 == (store as u32 & 0xff, key) {
-                return Some(at);
+    /// Makes the current segment one with room for `bytes`. False: the budget has nothing for this cache.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        let has_room = |segment: &Vec<u8>| segment.len() + bytes <= SEGMENT_BYTES;
+        if self.segments.get(self.current).is_some_and(has_room) {
+            return true;
+        }
+        self.trim();
+        self.book();
+        if self.budget.may_grow(self.booked) {
+            self.segments.push(Vec::with_capacity(SEGMENT_BYTES));
+            self.current = self.segments.len() - 1;
+            self.book();
+            return true;
+        }
+        // The first round takes the marks off, so the second one frees.
+        for _ in 0..2 * self.segments.len() {
+            self.current = (self.current + 1) % self.segments.len();
+            self.sweep(self.current, true);
+            if has_room(&self.segments[self.current]) {
+                return true;
             }
-            at = (at + 1) & mask;
         }
-        None
+        false
     }
 
-    /// The slot of an earlier row of `key` than `new`.
-    fn find_last(&self, hash: u64, store: usize, key: &[u8], new: Slot) -> Option<usize> {
-        self.find(hash, store, key).filter(|at| self.slots[*at] != new)
-    }
-
-    /// Store, key and value of a row.
-    #[inline]
-    fn row(&self, slot: Slot) -> ((u32, &[u8]), Option<&[u8]>) {
-        let segment = &self.segments[slot.segment_from(self.oldest)];
-        row_at(segment, slot.place()).0
-    }
-
-    fn insert(&mut self, slot: Slot, hash: u64) {
-        if (self.used + 1) * 4 > self.slots.len() * 3 {
-            self.grow();
-        }
-        place(&mut self.slots, slot, hash);
-        self.used += 1;
-    }
-
-    fn grow(&mut self) {
-        let mut slots = vec![EMPTY; self.slots.len() * 2];
-        for slot in self.slots.iter().filter(|slot| **slot != EMPTY) {
-            let ((store, key), _) = self.row(*slot);
-            place(&mut slots, *slot, hash(store as usize, key));
-        }
-        self.slots = slots;
-    }
-
-    /// Empties a slot, and moves those behind it up that would not be found any more.
-    fn remove(&mut self, at: usize) {
-        let mask = self.slots.len() - 1;
-        let mut hole = at;
-        let mut next = (at + 1) & mask;
-        while self.slots[next] != EMPTY {
-            let ((store, key), _) = self.row(self.slots[next]);
-            let home = hash(store as usize, key) as usize & mask;
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
-                self.slots[hole] = self.slots[next];
-                hole = next;
+    /// Removes the rows of a segment; those that were wanted since the last time stay (`keep`), moved together.
+    fn sweep(&mut self, number: usize, keep: bool) {
+        let base = (number * SEGMENT_BYTES) as u64;
+        let (mut from, mut to) = (0, 0);
+        while from < self.segments[number].len() {
+            let at = base + from as u64;
+            let (key, row) = entry(&self.segments, at);
+            let (bytes, hash) = (HEADER_BYTES + key.len() + row.map_or(0, <[u8]>::len), hash(key));
+            // A row that the index does not lead to was replaced or deleted.
+            if let Some(slot) = self.index.find(hash, |other| other == at) {
+                if keep && self.index.touched(slot) {
+                    self.segments[number].copy_within(from..from + bytes, to);
+                    self.index.moved(slot, base + to as u64);
+                    to += bytes;
+                } else {
+                    self.index.remove(slot);
+                }
             }
-            next = (next + 1) & mask;
+            from += bytes;
         }
-        self.slots[hole] = EMPTY;
-        self.used -= 1;
+        self.segments[number].truncate(to);
     }
 
-    fn begin_segment(&mut self) {
-        let limit = self.budget.row_cache_bytes_max();
-        let mut free = None;
-        while !self.segments.is_empty() && self.bytes() + SEGMENT_BYTES > limit {
-            free = self.drop_oldest();
-        }
-        if self.bytes() + SEGMENT_BYTES > limit {
-            return;
-        }
-        let mut segment = free.unwrap_or_else(|| Vec::with_capacity(SEGMENT_BYTES));
-        segment.clear();
-        self.segments.push_back(segment);
-    }
-
-    fn drop_oldest(&mut self) -> Option<Vec<u8>> {
-        let mut at = 0;
-        while let Some(first) = self.segments.front().filter(|first| at < first.len()) {
-            let (((store, key), _), next) = row_at(first, at);
-            let hash = hash(store as usize, key);
-            let slot = Slot::new(self.oldest, at, hash);
-            let mask = self.slots.len() - 1;
-            let mut i = hash as usize & mask;
-            while self.slots[i] != EMPTY && self.slots[i] != slot {
-                i = (i + 1) & mask;
-            }
-            // A row that was written again since has its slot elsewhere.
-            if self.slots[i] == slot {
-                self.remove(i);
-            }
-            at = next;
-        }
-        self.oldest = self.oldest.wrapping_add(1);
-        self.segments.pop_front()
+    fn book(&mut self) {
+        let now = self.segments.len() * SEGMENT_BYTES + self.index.bytes();
+        self.budget.used.fetch_add(now, Relaxed);
+        self.budget.used.fetch_sub(self.booked, Relaxed);
+        self.booked = now;
     }
 }
 
 impl Drop for RowCache {
     fn drop(&mut self) {
-        self.budget.row_cache_closed();
+        self.clear();
+        self.budget.caches.fetch_sub(1, Relaxed);
     }
 }
 
-/// The row at `place`, and the place of the next one.
+/// Key and row that lie at `at`.
 #[inline]
-#[allow(clippy::type_complexity)]
-fn row_at(segment: &[u8], place: usize) -> (((u32, &[u8]), Option<&[u8]>), usize) {
-    let word = |at: usize| u32::from_le_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
-    let (store_and_key, value_len) = (word(place), word(place + 4));
-    let key_end = place + HEADER + (store_and_key & 0xff_ffff) as usize;
-    let key = &segment[place + HEADER..key_end];
-    let value = (value_len != ABSENT).then(|| &segment[key_end..key_end + value_len as usize]);
-    let end = key_end + value.map_or(0, <[u8]>::len);
-    (((store_and_key >> 24, key), value), end.next_multiple_of(8))
-}
-
-fn place(slots: &mut [Slot], slot: Slot, hash: u64) {
-    let mask = slots.len() - 1;
-    let mut at = hash as usize & mask;
-    while slots[at] != EMPTY {
-        at = (at + 1) & mask;
-    }
-    slots[at] = slot;
-}
-
-/// A quick hash of 64 good bits: multiply and fold, eight bytes at a time. Source: wyhash's mixing step.
-#[inline]
-fn hash(store: usize, key: &[u8]) -> u64 {
-    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |a: u64, b: u64| {
-        let wide = u128::from(a) * u128::from(b);
-        wide as u64 ^ (wide >> 64) as u64
-    };
-    let mut hash = mix(SEED ^ key.len() as u64, SEED.rotate_left(17) ^ (store as u64 & 0xff));
-    let mut chunks = key.chunks_exact(8);
-    for chunk in &mut chunks {
-        // The chunk has eight bytes: the conversion cannot fail.
-        let word = chunk.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        hash = mix(hash ^ word, 0xa076_1d64_78bd_642f);
-    }
-    let mut rest = [0u8; 8];
-    rest[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    mix(hash ^ u64::from_le_bytes(rest), 0xe703_7ed1_a0b4_28db)
+fn entry(segments: &[Vec<u8>], at: u64) -> (&[u8], Option<&[u8]>) {
+    let at = at as usize;
+    let rest = &segments[at / SEGMENT_BYTES][at % SEGMENT_BYTES..];
+    let (header, rest) = rest.split_at(HEADER_BYTES);
+    let key_bytes = u16::from_le_bytes([header[0], header[1]]);
+    let row_bytes = u16::from_le_bytes([header[2], header[3]]);
+    let (key, rest) = rest.split_at(usize::from(key_bytes));
+    (key, (row_bytes != ABSENT).then(|| &rest[..usize::from(row_bytes)]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    fn cache(bytes: usize) -> RowCache {
-        let config = Config { cache_max_bytes: bytes, ..Config::new("test") };
-        RowCache::new(Arc::new(MemoryBudget::new(&config)))
+    /// What it knows of a key: nothing, or the row, or that there is none.
+    fn get(cache: &mut RowCache, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        cache.find(key).map(|found| cache.row(found).map(<[u8]>::to_vec))
     }
 
-    #[test]
-    fn without_a_budget_nothing_is_kept() {
-        let mut cache = cache(0);
-        cache.put(0, b"a", Some(b"1"));
-        assert_eq!(cache.get(0, b"a"), Cached::Unknown);
-    }
-
-    #[test]
-    fn a_row_too_large_is_not_kept_and_its_older_self_is_forgotten() {
-        let mut cache = cache(64 << 20);
-        cache.put(0, b"a", Some(b"1"));
-        cache.put(0, b"a", Some(&vec![0; ROW_BYTES_MAX]));
-        assert_eq!(cache.get(0, b"a"), Cached::Unknown);
-    }
-
-    #[test]
-    fn the_budget_is_kept_and_the_newest_rows_are_there() {
-        let mut cache = cache(8 << 20);
-        let limit = cache.budget.row_cache_bytes_max();
-        for n in 0..100_000u32 {
-            cache.put(0, &n.to_be_bytes(), Some(&[7; 200]));
-            assert!(cache.bytes() <= limit + cache.slots.len() * 8);
+    fn fill(cache: &mut RowCache, keys: std::ops::Range<u32>) {
+        for n in keys {
+            cache.put(&n.to_be_bytes(), Some(&[n as u8; 200]));
         }
-        assert_eq!(cache.get(0, &99_999u32.to_be_bytes()), Cached::Row(&[7; 200]));
-        assert_eq!(cache.get(0, &0u32.to_be_bytes()), Cached::Unknown);
-        let live = (0..100_000u32).filter(|n| cache.get(0, &n.to_be_bytes()) != Cached::Unknown).count();
-        assert_eq!(live, cache.used);
+    }
+
+    fn hits(cache: &mut RowCache, keys: std::ops::Range<u32>) -> usize {
+        keys.filter(|n| get(cache, &n.to_be_bytes()).flatten().is_some_and(|row| row == [*n as u8; 200])).count()
     }
 
     #[test]
-    fn segment_numbers_wrap_around() {
-        let mut cache = cache(2 << 20);
-        cache.oldest = (1 << 28) - 2;
-        for n in 0..40_000u32 {
-            cache.put(0, &n.to_be_bytes(), Some(&[7; 200]));
-            assert_eq!(cache.get(0, &n.to_be_bytes()), Cached::Row(&[7; 200]));
+    fn it_stays_within_its_budget_and_prefers_rows_that_are_read() {
+        let budget = Arc::new(RowBudget::new(4 * SEGMENT_BYTES));
+        let mut cache = RowCache::new(budget.clone());
+        fill(&mut cache, 0..1000);
+        for from in (1000..100_000).step_by(1000) {
+            assert_eq!(hits(&mut cache, 0..1000), 1000, "rows that are read stay");
+            fill(&mut cache, from..from + 1000);
         }
+        assert!(budget.used() <= 4 * SEGMENT_BYTES && cache.bytes() == budget.used());
+        assert!(hits(&mut cache, 1000..100_000) > 1000);
+    }
+
+    #[test]
+    fn caches_share_the_budget_and_give_it_back() {
+        let budget = Arc::new(RowBudget::new(10 * SEGMENT_BYTES));
+        let mut first = RowCache::new(budget.clone());
+        fill(&mut first, 0..100_000);
+        assert!(first.bytes() > 8 * SEGMENT_BYTES);
+        let mut second = RowCache::new(budget.clone());
+        fill(&mut second, 0..100_000);
+        first.trim();
+        assert!(budget.used() <= 10 * SEGMENT_BYTES, "{}", budget.used());
+        assert!(second.bytes() > 3 * SEGMENT_BYTES);
+        assert!(hits(&mut first, 0..100_000) > 0 && hits(&mut second, 0..100_000) > 0);
+        drop((first, second));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn without_a_budget_it_holds_nothing() {
+        let mut cache = RowCache::new(Arc::new(RowBudget::new(0)));
+        fill(&mut cache, 0..10);
+        assert_eq!((hits(&mut cache, 0..10), cache.bytes()), (0, 0));
     }
 
     proptest! {
         #[test]
-        fn what_it_knows_is_true(ops in proptest::collection::vec((0..2usize, 0..500u16, 0..4000usize, any::<bool>()), 0..2000)) {
-            let mut cache = cache(4 << 20);
-            let mut model: HashMap<(usize, u16), Option<Vec<u8>>> = HashMap::new();
-            for (store, key, len, there) in ops {
-                let value = there.then(|| vec![key as u8; len]);
-                cache.put(store, &key.to_be_bytes(), value.as_deref());
-                model.insert((store, key), value);
+        fn a_row_that_it_has_is_the_last_one_put(
+            ops in proptest::collection::vec((0..400u16, proptest::option::of(0..3000usize)), 0..4000),
+        ) {
+            let mut cache = RowCache::new(Arc::new(RowBudget::new(2 * SEGMENT_BYTES)));
+            let mut model: HashMap<u16, Option<Vec<u8>>> = HashMap::new();
+            for (i, (key, bytes)) in ops.into_iter().enumerate() {
+                let row = bytes.map(|bytes| vec![i as u8; bytes]);
+                cache.put(&key.to_be_bytes(), row.as_deref());
+                model.insert(key, row);
+                let key = key.wrapping_mul(31) % 400;
+                if let Some(row) = get(&mut cache, &key.to_be_bytes()) {
+                    prop_assert_eq!(Some(&row), model.get(&key));
+                }
             }
-            for ((store, key), value) in &model {
-                match (cache.get(*store, &key.to_be_bytes()), value) {
-                    (Cached::Unknown, _) => {}
-                    (Cached::Absent, value) => prop_assert!(value.is_none()),
-                    (Cached::Row(row), value) => prop_assert_eq!(Some(row), value.as_deref()),
+            for key in 0..400u16 {
+                if let Some(row) = get(&mut cache, &key.to_be_bytes()) {
+                    prop_assert_eq!(Some(&row), model.get(&key));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::memory::MemoryRows;
 use super::overlay::Overlay;
 use super::rocksdb::RocksRows;
-use super::row_cache::{Cached, RowCache};
+use super::row_cache::RowCache;
 use super::{Engine, MemoryBudget, StoreId, StoreSpec, ValueRef, Visit};
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
@@ -16,16 +16,20 @@ use std::sync::Arc;
 pub struct TaskState {
     stores: Vec<Store>,
     rocks: Option<RocksRows>,
-    /// Rows of the RocksDB stores.
-    cache: RowCache,
     budget: Arc<MemoryBudget>,
 }
 
 struct Store {
     name: String,
     writes: Overlay,
-    /// `None`: the rows are in RocksDB.
-    memory: Option<MemoryRows>,
+    rows: Rows,
+}
+
+/// The rows as of the last commit.
+enum Rows {
+    Memory(MemoryRows),
+    /// In the task's RocksDB; here are the hot ones.
+    Disk(RowCache),
 }
 
 impl TaskState {
@@ -45,14 +49,12 @@ impl TaskState {
         let store = |spec: &StoreSpec| Store {
             name: spec.name.clone(),
             writes: Overlay::default(),
-            memory: (spec.engine == Engine::Memory).then(MemoryRows::default),
+            rows: match spec.engine {
+                Engine::Memory => Rows::Memory(MemoryRows::default()),
+                Engine::RocksDb => Rows::Disk(RowCache::new(budget.rows.clone())),
+            },
         };
-        let cache = RowCache::new(budget.clone());
-        Ok(Self { stores: specs.iter().map(store).collect(), rocks, cache, budget })
-    }
-
-    fn rocks(&self) -> Result<&RocksRows> {
-        self.rocks.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a store on disk without a database"))
+        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget })
     }
 
     /// The value of `key`.
@@ -61,24 +63,20 @@ impl TaskState {
     /// [`Kind::State`]: the disk cannot be read.
     #[inline]
     pub fn get(&mut self, store: StoreId, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
-        let slot = &self.stores[store.0];
+        let slot = &mut self.stores[store.0];
         if let Some(row) = slot.writes.get(key) {
             return Ok(row.map(ValueRef::Slice));
         }
-        if let Some(memory) = &slot.memory {
-            return Ok(memory.get(key).map(ValueRef::Slice));
-        }
-        if self.cache.get(store.0, key) == Cached::Unknown {
-            let Some(rocks) = &self.rocks else { return Ok(None) };
-            let row = rocks.get(&slot.name, key)?;
-            self.cache.put(store.0, key, row.as_deref());
-            if self.cache.get(store.0, key) == Cached::Unknown {
-                return Ok(row.map(ValueRef::Pinned));
+        match &mut slot.rows {
+            Rows::Memory(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
+            Rows::Disk(cache) => {
+                if let Some(found) = cache.find(key) {
+                    return Ok(cache.row(found).map(ValueRef::Slice));
+                }
+                let row = opened(&self.rocks)?.get(&slot.name, key)?;
+                cache.put(key, row.as_deref());
+                Ok(row.map(ValueRef::Pinned))
             }
-        }
-        match self.cache.get(store.0, key) {
-            Cached::Row(row) => Ok(Some(ValueRef::Slice(row))),
-            Cached::Absent | Cached::Unknown => Ok(None),
         }
     }
 
@@ -94,11 +92,11 @@ impl TaskState {
     pub fn range(&self, store: StoreId, from: Option<&[u8]>, to: Option<&[u8]>, visit: Visit<'_>) -> Result {
         let slot = &self.stores[store.0];
         let writes = slot.writes.range(from, to);
-        if let Some(memory) = &slot.memory {
+        if let Rows::Memory(memory) = &slot.rows {
             merge(memory.range(from, to), writes, visit);
             return Ok(());
         }
-        let rocks = self.rocks()?;
+        let rocks = opened(&self.rocks)?;
         let mut rows = rocks.range(&slot.name, from, to)?;
         let mut writes = writes.peekable();
         let mut go_on = true;
@@ -135,13 +133,16 @@ impl TaskState {
     /// [`Kind::State`]: the disk is full or cannot be written; what is waiting goes on waiting.
     pub fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result {
         if let Some(rocks) = &self.rocks {
-            let on_disk = self.stores.iter().filter(|store| store.memory.is_none());
+            let on_disk = self.stores.iter().filter(|store| matches!(store.rows, Rows::Disk(_)));
             rocks.commit(on_disk.map(|store| (store.name.as_str(), &store.writes)), offsets)?;
         }
-        for (i, store) in self.stores.iter_mut().enumerate() {
-            match &mut store.memory {
-                Some(memory) => memory.commit(&store.writes),
-                None => store.writes.iter().for_each(|(key, value)| self.cache.put(i, key, value)),
+        for store in &mut self.stores {
+            match &mut store.rows {
+                Rows::Memory(memory) => memory.commit(&store.writes),
+                Rows::Disk(cache) => {
+                    store.writes.iter().for_each(|(key, row)| cache.put(key, row));
+                    cache.trim();
+                }
             }
             store.writes.clear();
         }
@@ -161,9 +162,9 @@ impl TaskState {
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read.
     pub fn committed_offset(&self, store: StoreId, partition: &TopicPartition) -> Result<Option<i64>> {
-        match self.stores[store.0].memory {
-            Some(_) => Ok(None),
-            None => self.rocks()?.committed_offset(partition),
+        match self.stores[store.0].rows {
+            Rows::Memory(_) => Ok(None),
+            Rows::Disk(_) => opened(&self.rocks)?.committed_offset(partition),
         }
     }
 
@@ -175,14 +176,14 @@ impl TaskState {
     pub fn wipe(&mut self, store: StoreId, partition: &TopicPartition) -> Result {
         let slot = &mut self.stores[store.0];
         slot.writes.clear();
-        match (&mut slot.memory, &mut self.rocks) {
-            (Some(memory), _) => memory.clear(),
-            (None, Some(rocks)) => {
-                self.cache.clear();
+        match (&mut slot.rows, &mut self.rocks) {
+            (Rows::Memory(memory), _) => memory.clear(),
+            (Rows::Disk(cache), Some(rocks)) => {
+                cache.clear();
                 rocks.forget_offset(partition)?;
                 rocks.wipe(&slot.name, &self.budget)?;
             }
-            (None, None) => {}
+            (Rows::Disk(_), None) => {}
         }
         Ok(())
     }
@@ -190,20 +191,27 @@ impl TaskState {
     /// Roughly how many rows `store` has.
     pub fn approximate_entries(&self, store: StoreId) -> u64 {
         let slot = &self.stores[store.0];
-        match (&slot.memory, &self.rocks) {
-            (Some(memory), _) => memory.len(),
-            (None, Some(rocks)) => rocks.approximate_entries(&slot.name),
-            (None, None) => 0,
+        match (&slot.rows, &self.rocks) {
+            (Rows::Memory(memory), _) => memory.len(),
+            (Rows::Disk(_), Some(rocks)) => rocks.approximate_entries(&slot.name),
+            (Rows::Disk(_), None) => 0,
         }
     }
 
     /// Memory used for this task's state (overlay, memory stores, memtables, table readers), in bytes; shared caches not
     /// included.
     pub fn memory_bytes(&self) -> u64 {
-        let stores =
-            self.stores.iter().map(|s| s.writes.bytes() as u64 + s.memory.as_ref().map_or(0, MemoryRows::bytes));
-        stores.sum::<u64>() + self.cache.bytes() as u64 + self.rocks.as_ref().map_or(0, RocksRows::memory_bytes)
+        let rows = |rows: &Rows| match rows {
+            Rows::Memory(memory) => memory.bytes(),
+            Rows::Disk(cache) => cache.bytes() as u64,
+        };
+        self.stores.iter().map(|s| s.writes.bytes() as u64 + rows(&s.rows)).sum::<u64>()
+            + self.rocks.as_ref().map_or(0, RocksRows::memory_bytes)
     }
+}
+
+fn opened(rocks: &Option<RocksRows>) -> Result<&RocksRows> {
+    rocks.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a store on disk without a database"))
 }
 
 fn visit_write(write: Option<(&[u8], Option<&[u8]>)>, visit: Visit<'_>) -> bool {

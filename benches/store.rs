@@ -51,7 +51,7 @@ fn main() -> Result {
         let state = &mut states[(n % tasks) as usize];
         make_row(n, 0, &mut key, &mut row);
         state.put(STORE, &key, Some(&row));
-        if state.uncommitted_bytes() >= budget.uncommitted_bytes_max() {
+        if state.uncommitted_bytes() >= budget.uncommitted_bytes_max() / tasks as usize {
             state.commit(&[(TopicPartition::new("log", 0), n as i64)])?;
         }
     }

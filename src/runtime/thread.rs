@@ -384,7 +384,7 @@ impl StreamThread {
 
     fn process(&mut self) -> Result<usize> {
         let now_ms = self.app.shared.clock.now_ms();
-        let (mut processed, mut over_budget) = (0, false);
+        let (mut processed, mut uncommitted_bytes) = (0, 0);
         let limit = self.app.config.buffered_records_per_partition;
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         let mut result = Ok(());
@@ -404,7 +404,7 @@ impl StreamThread {
                 }
             }
             self.commit_now |= bootstrapping && !task.inputs.iter_mut().any(Input::is_bootstrapping);
-            over_budget |= task.cx.state.uncommitted_bytes() > self.app.budget.uncommitted_bytes_max();
+            uncommitted_bytes += task.cx.state.uncommitted_bytes();
             for input in &mut task.inputs {
                 if !input.paused && input.len() > limit {
                     input.paused = true;
@@ -415,7 +415,7 @@ impl StreamThread {
                 }
             }
         }
-        self.commit_now |= over_budget;
+        self.commit_now |= uncommitted_bytes > self.app.budget.uncommitted_bytes_max();
         if !pause.is_empty() {
             self.clients.consumer.pause(&pause)?;
         }

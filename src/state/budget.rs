@@ -24,13 +24,13 @@ impl MemoryBudget {
         Self {
             block_cache: Cache::new_lru_cache(config.block_cache_bytes),
             write_buffers: WriteBufferManager::new_write_buffer_manager(config.write_buffer_bytes, false),
-            rows: Arc::new(RowBudget::new(config.cache_max_bytes / 2)),
-            // Half of the cache budget, and that shared by the threads: a commit is due when one task has so much.
-            uncommitted_bytes_max: (config.cache_max_bytes / 2 / config.num_stream_threads.max(1)).max(64 << 10),
+            rows: Arc::new(RowBudget::new(config.cache_max_bytes / 4 * 3)),
+            // The rest, shared by the threads. Not less than a poll brings, else every turn would end in a commit.
+            uncommitted_bytes_max: (config.cache_max_bytes / 4 / config.num_stream_threads.max(1)).max(1 << 20),
         }
     }
 
-    /// How many uncommitted bytes one task may hold before a commit is due.
+    /// How many uncommitted bytes the tasks of one thread may hold together before a commit is due.
     pub fn uncommitted_bytes_max(&self) -> usize {
         self.uncommitted_bytes_max
     }

@@ -95,11 +95,11 @@ pub const KEYS: &[Key] = &[
     key(
         "streams.statestore.cache.max.bytes",
         Type::Integer,
-        "33554432",
+        "134217728",
         "Memory for rows outside of RocksDB: uncommitted writes and hot rows, all threads together.",
     ),
-    key("streams.rocksdb.block.cache.bytes", Type::Integer, "33554432", "RocksDB's block cache, shared by all stores."),
-    key("streams.rocksdb.write.buffer.bytes", Type::Integer, "33554432", "RocksDB's memtables, shared by all stores."),
+    key("streams.rocksdb.block.cache.bytes", Type::Integer, "8388608", "RocksDB's block cache, shared by all stores."),
+    key("streams.rocksdb.write.buffer.bytes", Type::Integer, "16777216", "RocksDB's memtables, shared by all stores."),
     key("streams.shutdown.timeout.ms", Type::Integer, "30000", "How long a drain may take after SIGTERM or SIGINT."),
     key(
         "streams.stall.limit.ms",

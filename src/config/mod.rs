@@ -127,9 +127,9 @@ impl Config {
             poll: Duration::from_millis(100),
             replication_factor: -1,
             task_timeout: Duration::from_secs(300),
-            cache_max_bytes: 32 << 20,
-            block_cache_bytes: 32 << 20,
-            write_buffer_bytes: 32 << 20,
+            cache_max_bytes: 128 << 20,
+            block_cache_bytes: 8 << 20,
+            write_buffer_bytes: 16 << 20,
             shutdown_timeout: Duration::from_secs(30),
             stall_limit: Duration::from_secs(60),
             errors: ErrorPolicies {

@@ -6,6 +6,9 @@ use rocksdb::{Cache, WriteBufferManager};
 use std::fmt;
 use std::sync::Arc;
 
+/// The largest share of the budget that waits for a commit.
+const UNCOMMITTED_BYTES_MAX: usize = 8 << 20;
+
 /// What all stores of a client share: RocksDB's block cache and write buffers, and the budgets of what is kept outside
 /// of RocksDB. Unbounded growth is a defect.
 pub struct MemoryBudget {
@@ -21,12 +24,14 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// The budget that these settings give.
     pub fn new(config: &Config) -> Self {
+        // Uncommitted rows exist twice while a commit writes them, and a larger batch is no faster: a small share will do.
+        let uncommitted = (config.cache_max_bytes / 4).min(UNCOMMITTED_BYTES_MAX);
         Self {
             block_cache: Cache::new_lru_cache(config.block_cache_bytes),
             write_buffers: WriteBufferManager::new_write_buffer_manager(config.write_buffer_bytes, false),
-            rows: Arc::new(RowBudget::new(config.cache_max_bytes / 4 * 3)),
-            // The rest, shared by the threads. Not less than a poll brings, else every turn would end in a commit.
-            uncommitted_bytes_max: (config.cache_max_bytes / 4 / config.num_stream_threads.max(1)).max(1 << 20),
+            rows: Arc::new(RowBudget::new(config.cache_max_bytes - uncommitted)),
+            // Not less than a poll brings, else every turn would end in a commit.
+            uncommitted_bytes_max: (uncommitted / config.num_stream_threads.max(1)).max(1 << 20),
         }
     }
 

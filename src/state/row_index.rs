@@ -38,11 +38,6 @@ impl RowIndex {
         }
     }
 
-    /// Where the row of a slot lies.
-    pub(super) fn at(&self, slot: usize) -> u64 {
-        self.slots[slot] & AT
-    }
-
     /// Marks a row as read; returns where it lies.
     #[inline]
     pub(super) fn touch(&mut self, slot: usize) -> u64 {

@@ -99,7 +99,7 @@ fn main() -> Result {
 }
 
 fn open(dir: &Path, tasks: u64, budget: &Arc<MemoryBudget>) -> Result<Vec<TaskState>> {
-    let spec = StoreSpec { name: "table".into(), engine: Engine::RocksDb, changelog: Changelog::None };
+    let spec = StoreSpec::table("table", Engine::RocksDb, Changelog::None);
     (0..tasks)
         .map(|task| TaskState::open(Some(&dir.join(task.to_string())), std::slice::from_ref(&spec), budget.clone()))
         .collect()

@@ -33,7 +33,9 @@ pub mod testing;
 /// Everything that a topology usually needs.
 pub mod prelude {
     pub use crate::config::Config;
-    pub use crate::dsl::{Consumed, Joined, KStream, KTable, Materialized, Produced, StreamsBuilder};
+    pub use crate::dsl::{
+        Branched, Consumed, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamsBuilder,
+    };
     pub use crate::error::{Error, Result};
     pub use crate::record::{Headers, Record};
     pub use crate::runtime::Streams;

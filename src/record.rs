@@ -44,6 +44,15 @@ pub struct Change<V> {
     pub old: Option<V>,
     /// The value now; `None` is a delete.
     pub new: Option<V>,
+    /// False where a versioned table got a value for a time before its newest: the row as of now is another.
+    pub is_latest: bool,
+}
+
+impl<V> Change<V> {
+    /// A change of what holds now.
+    pub fn latest(new: Option<V>, old: Option<V>) -> Self {
+        Self { old, new, is_latest: true }
+    }
 }
 
 /// A record's headers, in order; names may repeat. No headers cost no allocation.

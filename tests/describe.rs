@@ -124,7 +124,7 @@ fn graph(shown: &[Shown]) -> Topology {
         let stores: Vec<String> =
             if s.kind == "Processor" { s.what.iter().map(|s| s.to_string()).collect() } else { Vec::new() };
         for name in &stores {
-            let spec = StoreSpec { name: name.clone(), engine: Engine::Memory, changelog: Changelog::None };
+            let spec = StoreSpec::table(name.clone(), Engine::Memory, Changelog::None);
             topology.stores.insert(name.clone(), spec);
         }
         let parents = s.parents.iter().map(|p| ids[p]).collect();

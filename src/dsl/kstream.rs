@@ -1,27 +1,41 @@
 //! `KStream`: a stream as a typed handle, one short method per operator.
 
-use super::{Graph, Joined, KTable, Produced};
+use super::graph::{Graph, GraphId, GraphNode, Role};
+use super::repartition::Repartition;
+use super::writer::Writer;
+use super::{Produced, Repartitioned};
 use crate::error::{Error, Kind};
 use crate::operators::filter::{Filter, FlattenValues};
 use crate::operators::map::{Each, MapValues, TryMapValues};
-use crate::operators::sink::Encode;
-use crate::operators::stream_table_join::StreamTableJoin;
+use crate::operators::sink::{Encode, Partitioning};
 use crate::operators::{Cx, Port};
 use crate::record::{Data, Record};
-use crate::topology::{Build, NodeId};
+use crate::serdes::SerdeRef;
+use crate::topology::{Build, NodeId, TopicName};
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
+
+/// The serdes that a stream's records were read with, as long as no operator has changed their types.
+pub(crate) type Serdes<K, V> = (Option<SerdeRef<K>>, Option<SerdeRef<V>>);
 
 /// A stream of records. Made by [`StreamsBuilder::stream`](super::StreamsBuilder::stream); every operator gives a new
 /// handle and leaves this one usable, so that a stream can be read by several.
 ///
 /// Closures run on every stream thread, each with its own clone of what they capture.
 pub struct KStream<K, V> {
-    graph: Graph,
-    node: NodeId,
-    /// The operator that changed the key: such a stream has to be repartitioned before it is joined by key.
-    key_changed_by: Option<String>,
+    pub(crate) graph: Graph,
+    pub(crate) node: GraphId,
+    /// The sources that it comes from: what it is joined with must be partitioned alike.
+    pub(crate) sources: Vec<GraphId>,
+    pub(crate) key: Option<SerdeRef<K>>,
+    pub(crate) value: Option<SerdeRef<V>>,
+    /// An operator above changed the key: the stream has to be repartitioned before it is joined or grouped by key.
+    pub(crate) repartition_required: bool,
+    /// The repartition that a join made necessary: the next join takes it again.
+    repartitioned: Rc<RefCell<Option<GraphId>>>,
     types: PhantomData<fn(K) -> V>,
 }
 
@@ -30,44 +44,114 @@ impl<K, V> Clone for KStream<K, V> {
         Self {
             graph: self.graph.clone(),
             node: self.node,
-            key_changed_by: self.key_changed_by.clone(),
+            sources: self.sources.clone(),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            repartition_required: self.repartition_required,
+            repartitioned: self.repartitioned.clone(),
             types: PhantomData,
         }
     }
 }
 
 impl<K: Data, V: Data> KStream<K, V> {
-    pub(crate) fn new(graph: Graph, node: NodeId) -> Self {
-        Self { graph, node, key_changed_by: None, types: PhantomData }
+    pub(crate) fn new(graph: Graph, node: GraphId, sources: Vec<GraphId>, (key, value): Serdes<K, V>) -> Self {
+        let repartitioned = Rc::default();
+        Self { graph, node, sources, key, value, repartition_required: false, repartitioned, types: PhantomData }
+    }
+
+    /// The name of its node.
+    pub(crate) fn name(&self) -> String {
+        self.graph.name(self.node)
+    }
+
+    /// The same stream as it comes out of another node.
+    pub(crate) fn at(&self, node: GraphId) -> Self {
+        Self { node, repartitioned: Rc::default(), ..self.clone() }
     }
 
     /// Adds an operator behind this stream.
-    fn then<K2: Data, V2: Data>(
+    pub(crate) fn then<K2: Data, V2: Data>(
         &self,
         operator: &str,
-        stores: Vec<String>,
+        role: Role,
+        serdes: Serdes<K2, V2>,
         make: impl Fn(&mut Build, Port<K2, V2>) -> Port<K, V> + Send + Sync + 'static,
     ) -> KStream<K2, V2> {
         let name = self.graph.next_name(&format!("KSTREAM-{operator}"));
-        let node = self.graph.processor(name, vec![self.node], stores, make);
-        KStream { graph: self.graph.clone(), node, key_changed_by: self.key_changed_by.clone(), types: PhantomData }
+        let changes_key = matches!(role, Role::KeyChanging);
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| writer.processor(name, parents, make);
+        let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        let node = self.graph.add(GraphNode { name, parents, role, write, ..GraphNode::default() });
+        let stream = KStream::new(self.graph.clone(), node, self.sources.clone(), serdes);
+        KStream { repartition_required: self.repartition_required || changes_key, ..stream }
     }
 
     /// Adds an operator that calls `each` with every record and the port behind it.
-    fn each<K2: Data, V2: Data, F>(&self, operator: &str, each: F) -> KStream<K2, V2>
+    fn each<K2: Data, V2: Data, F>(
+        &self,
+        operator: &str,
+        role: Role,
+        serdes: Serdes<K2, V2>,
+        each: F,
+    ) -> KStream<K2, V2>
     where
         F: Fn(Record<K, V>, &mut Cx, &mut Port<K2, V2>) -> crate::error::Result + Send + Sync + 'static,
     {
         let each = Arc::new(each);
-        self.then(operator, Vec::new(), move |_, out| {
+        self.then(operator, role, serdes, move |_, out| {
             let each = each.clone();
             Box::new(Each { f: move |cx: &mut Cx, record, out: &mut Port<K2, V2>| each(record, cx, out), out })
         })
     }
 
-    fn key_changed(mut self, by: &str) -> Self {
-        self.key_changed_by = Some(by.into());
-        self
+    fn serdes(&self) -> Serdes<K, V> {
+        (self.key.clone(), self.value.clone())
+    }
+
+    /// The serdes of a repartition topic: those given, else those that the stream was read with.
+    pub(crate) fn repartition_serdes(
+        &self,
+        key: Option<SerdeRef<K>>,
+        value: Option<SerdeRef<V>>,
+    ) -> Option<(SerdeRef<K>, SerdeRef<V>)> {
+        let serdes = key.or_else(|| self.key.clone()).zip(value.or_else(|| self.value.clone()));
+        if serdes.is_none() {
+            self.graph.fail(
+                Error::new(
+                    Kind::Topology,
+                    "the stream has to be repartitioned, and the serdes of its key and value are not known",
+                )
+                .node(self.name())
+                .hint(
+                    "an operator above changed a type: give the serdes, for example with Grouped::with or Joined::with",
+                ),
+            );
+        }
+        serdes
+    }
+
+    /// This stream, sent through a repartition topic if an operator above changed the key.
+    pub(crate) fn repartitioned_for_join(
+        &self,
+        base: &str,
+        key: Option<SerdeRef<K>>,
+        value: Option<SerdeRef<V>>,
+    ) -> KStream<K, V> {
+        if !self.repartition_required {
+            return self.clone();
+        }
+        let Some((key, value)) = self.repartition_serdes(key, value) else { return self.clone() };
+        let serdes = (Some(key.clone()), Some(value.clone()));
+        // Made even where it is not used: its names take numbers, and Kafka Streams gives them out here.
+        let repartition = Repartition::new(&self.graph, base, key, value, Partitioning::ByKey, None);
+        let known = *self.repartitioned.borrow();
+        let node = match known {
+            Some(node) if self.name() == base => node,
+            _ => repartition.add(&self.graph, self.node, true),
+        };
+        *self.repartitioned.borrow_mut() = Some(node);
+        KStream::new(self.graph.clone(), node, vec![node], serdes)
     }
 
     /// Names the operator that made this stream, in place of its generated name: names are part of store and topic names
@@ -97,7 +181,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     pub fn filter(&self, keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
         let keep = Arc::new(keep);
-        self.then("FILTER", Vec::new(), move |_, out| {
+        self.then("FILTER", Role::Plain, self.serdes(), move |_, out| {
             let keep = keep.clone();
             Box::new(Filter { keep: move |k: &K, v: &V| keep(k, v), out })
         })
@@ -112,11 +196,10 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Makes a new key and value of each record. The result counts as repartitioned by key; prefer
     /// [`map_values`](Self::map_values) where the key stays.
     pub fn map<K2: Data, V2: Data>(&self, f: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static) -> KStream<K2, V2> {
-        self.each("MAP", move |r: Record<K, V>, cx, out: &mut Port<K2, V2>| {
+        self.each("MAP", Role::KeyChanging, (None, None), move |r: Record<K, V>, cx, out: &mut Port<K2, V2>| {
             let (key, value) = f(r.key, r.value);
             out.push(cx, Record { key, value, timestamp_ms: r.timestamp_ms, headers: r.headers })
         })
-        .key_changed("map")
     }
 
     /// Makes a new value of each record; the key stays.
@@ -137,7 +220,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     #[doc(alias = "ValueMapperWithKey")]
     pub fn map_values_with_key<W: Data>(&self, f: impl Fn(&K, V) -> W + Send + Sync + 'static) -> KStream<K, W> {
         let f = Arc::new(f);
-        self.then("MAPVALUES", Vec::new(), move |_, out| {
+        self.then("MAPVALUES", Role::ValueChanging, (self.key.clone(), None), move |_, out| {
             let f = f.clone();
             Box::new(MapValues { f: move |k: &K, v| f(k, v), out })
         })
@@ -157,7 +240,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         f: impl Fn(V) -> Result<W, E> + Send + Sync + 'static,
     ) -> KStream<K, W> {
         let f = Arc::new(f);
-        self.then("MAPVALUES", Vec::new(), move |build, out| {
+        self.then("MAPVALUES", Role::ValueChanging, (self.key.clone(), None), move |build, out| {
             let f = f.clone();
             Box::new(TryMapValues {
                 node: build.node.clone(),
@@ -174,14 +257,13 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         f: impl Fn(K, V) -> I + Send + Sync + 'static,
     ) -> KStream<K2, V2> {
-        self.each("FLATMAP", move |r: Record<K, V>, cx, out: &mut Port<K2, V2>| {
+        self.each("FLATMAP", Role::KeyChanging, (None, None), move |r: Record<K, V>, cx, out: &mut Port<K2, V2>| {
             for (key, value) in f(r.key, r.value) {
                 let headers = r.headers.clone();
                 out.push(cx, Record { key, value, timestamp_ms: r.timestamp_ms, headers })?;
             }
             Ok(())
         })
-        .key_changed("flat_map")
     }
 
     /// Makes any number of values of each one, under the same key.
@@ -197,28 +279,37 @@ impl<K: Data, V: Data> KStream<K, V> {
         &self,
         f: impl Fn(V) -> I + Send + Sync + 'static,
     ) -> KStream<K, W> {
-        self.each("FLATMAPVALUES", move |r: Record<K, V>, cx, out: &mut Port<K, W>| {
-            for value in f(r.value) {
-                let (key, headers) = (r.key.clone(), r.headers.clone());
-                out.push(cx, Record { key, value, timestamp_ms: r.timestamp_ms, headers })?;
-            }
-            Ok(())
-        })
+        self.each(
+            "FLATMAPVALUES",
+            Role::ValueChanging,
+            (self.key.clone(), None),
+            move |r: Record<K, V>, cx, out: &mut Port<K, W>| {
+                for value in f(r.value) {
+                    let (key, headers) = (r.key.clone(), r.headers.clone());
+                    out.push(cx, Record { key, value, timestamp_ms: r.timestamp_ms, headers })?;
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Gives each record a new key, made of key and value.
     #[doc(alias = "selectKey")]
     pub fn select_key<K2: Data>(&self, f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
-        self.each("KEY-SELECT", move |r: Record<K, V>, cx, out: &mut Port<K2, V>| {
-            let key = f(&r.key, &r.value);
-            out.push(cx, r.with_key(key))
-        })
-        .key_changed("select_key")
+        self.each(
+            "KEY-SELECT",
+            Role::KeyChanging,
+            (None, self.value.clone()),
+            move |r: Record<K, V>, cx, out: &mut Port<K2, V>| {
+                let key = f(&r.key, &r.value);
+                out.push(cx, r.with_key(key))
+            },
+        )
     }
 
     /// Looks at each record, and passes it on as it is.
     pub fn peek(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) -> KStream<K, V> {
-        self.each("PEEK", move |r: Record<K, V>, cx, out: &mut Port<K, V>| {
+        self.each("PEEK", Role::Plain, self.serdes(), move |r: Record<K, V>, cx, out: &mut Port<K, V>| {
             f(&r.key, &r.value);
             out.push(cx, r)
         })
@@ -227,121 +318,79 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Looks at each record; the stream ends here.
     #[doc(alias = "foreach")]
     pub fn for_each(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) {
-        self.each("FOREACH", move |r: Record<K, V>, _, _: &mut Port<K, V>| {
+        self.each("FOREACH", Role::Plain, self.serdes(), move |r: Record<K, V>, _, _: &mut Port<K, V>| {
             f(&r.key, &r.value);
             Ok(())
         });
     }
 
-    /// Joins each record with the table's row of the same key; records without a row are left out.
-    ///
-    /// The topics must have the same number of partitions and the same partitioning, which is checked at start.
+    /// Both streams in one; the order between them is that of the task's choice by timestamp.
     ///
     /// ```
     /// use watersmeet::prelude::*;
     /// # let builder = StreamsBuilder::new();
-    /// let names = builder.table("names", Consumed::<String, String>::default(), Materialized::rocksdb("names"));
-    /// builder
-    ///     .stream("visits", Consumed::<String, i64>::default())
-    ///     .join(&names, |page, name| format!("{name} was on page {page}"))
-    ///     .to("named-visits", Produced::default());
+    /// let web = builder.stream("web", Consumed::<String, String>::default());
+    /// let app = builder.stream("app", Consumed::<String, String>::default());
+    /// web.merge(&app).to("clicks", Produced::default());
     /// # builder.build()?;
     /// # Ok::<(), watersmeet::error::Error>(())
     /// ```
-    pub fn join<T: Data, R: Data>(
-        &self,
-        table: &KTable<K, T>,
-        joiner: impl Fn(V, T) -> R + Send + Sync + 'static,
-    ) -> KStream<K, R> {
-        self.join_with(table, move |_, v, t| joiner(v, t), Joined::default())
+    pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
+        let name = self.graph.next_name("KSTREAM-MERGE");
+        let write = |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            writer.processor(name, parents, |_: &mut Build, out: Port<K, V>| out)
+        };
+        let (parents, write) = (vec![self.node, other.node], Some(Box::new(write) as _));
+        let node = self.graph.add(GraphNode { name, parents, role: Role::Merge, write, ..GraphNode::default() });
+        let mut sources = self.sources.clone();
+        sources.extend(other.sources.iter().filter(|source| !self.sources.contains(source)));
+        let stream = KStream::new(self.graph.clone(), node, sources, (None, None));
+        KStream { repartition_required: self.repartition_required || other.repartition_required, ..stream }
     }
 
-    /// As [`join`](Self::join); the joiner also gets the key, and `joined` says the rest.
-    #[doc(alias = "ValueJoinerWithKey")]
-    pub fn join_with<T: Data, R: Data>(
-        &self,
-        table: &KTable<K, T>,
-        joiner: impl Fn(&K, V, T) -> R + Send + Sync + 'static,
-        joined: Joined,
-    ) -> KStream<K, R> {
-        self.join_table("JOIN", false, table, move |k, v, t| t.map(|t| joiner(k, v, t)), joined)
-    }
-
-    /// Joins each record with the table's row of the same key, or with `None` where there is no row.
-    #[doc(alias = "leftJoin")]
-    pub fn left_join<T: Data, R: Data>(
-        &self,
-        table: &KTable<K, T>,
-        joiner: impl Fn(V, Option<T>) -> R + Send + Sync + 'static,
-    ) -> KStream<K, R> {
-        self.left_join_with(table, move |_, v, t| joiner(v, t), Joined::default())
-    }
-
-    /// As [`left_join`](Self::left_join); the joiner also gets the key, and `joined` says the rest.
-    pub fn left_join_with<T: Data, R: Data>(
-        &self,
-        table: &KTable<K, T>,
-        joiner: impl Fn(&K, V, Option<T>) -> R + Send + Sync + 'static,
-        joined: Joined,
-    ) -> KStream<K, R> {
-        self.join_table("LEFTJOIN", true, table, move |k, v, t| Some(joiner(k, v, t)), joined)
-    }
-
-    fn join_table<T: Data, R: Data>(
-        &self,
-        operator: &str,
-        left: bool,
-        table: &KTable<K, T>,
-        join: impl Fn(&K, V, Option<T>) -> Option<R> + Send + Sync + 'static,
-        joined: Joined,
-    ) -> KStream<K, R> {
-        if let Some(by) = &self.key_changed_by {
-            self.graph.fail(
-                Error::new(
-                    Kind::Topology,
-                    format!(
-                        "the stream's key was changed by {by}, so it would have to be \
-                    repartitioned before it can be joined; this version cannot do that yet"
-                    ),
-                )
-                .hint("write it to a topic with `to`, and join a stream of that topic"),
-            );
-        }
-        let store = table.materialize();
-        let (key, row, join) = (table.key.clone(), table.value.clone(), Arc::new(join));
-        let name = store.clone();
-        let stream = self.then(operator, vec![store], move |build, out| {
-            let join = join.clone();
-            Box::new(StreamTableJoin {
-                node: build.node.clone(),
-                left,
-                store: build.store(&name),
-                key: key.clone(),
-                row: row.clone(),
-                join: move |k: &K, v, t| join(k, v, t),
-                out,
-                key_bytes: Vec::new(),
-            })
-        });
-        match joined.name {
-            Some(name) => stream.named(name),
-            None => stream,
-        }
+    /// Sends the stream through a topic of the application's own, partitioned by key: what is behind it runs in tasks of
+    /// its own, as many as the topic has partitions.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # let builder = StreamsBuilder::new();
+    /// # let stream = builder.stream("in", Consumed::<String, String>::default());
+    /// stream.repartition(Repartitioned::default().named("by-customer").partitions(12)).to("out", Produced::default());
+    /// assert!(builder.build()?.describe().contains("(topic: by-customer-repartition)"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> KStream<K, V> {
+        let Repartitioned { name, key, value, partitions } = repartitioned;
+        let Some((key, value)) = self.repartition_serdes(key, value) else { return self.clone() };
+        let base = name.unwrap_or_else(|| self.graph.next_name("KSTREAM-REPARTITION"));
+        let serdes = (Some(key.clone()), Some(value.clone()));
+        let node = Repartition::new(&self.graph, &base, key, value, Partitioning::ByKey, partitions).add(
+            &self.graph,
+            self.node,
+            false,
+        );
+        KStream::new(self.graph.clone(), node, vec![node], serdes)
     }
 
     /// Writes the stream to a topic, which must exist.
     pub fn to(&self, topic: &str, produced: Produced<K, V>) {
-        let name = self.graph.next_name("KSTREAM-SINK");
-        let topic_name = topic.to_string();
-        let Produced { key, value } = produced;
-        self.graph.sink(name, self.node, topic, move |build| {
-            Box::new(Encode {
-                node: build.node.clone(),
-                topic: build.outbox.topic(&topic_name),
-                key: key.clone(),
-                value: value.clone(),
+        let Produced { key, value, name } = produced;
+        let name = self.graph.name_or(name.as_deref(), "KSTREAM-SINK");
+        let topic = topic.to_string();
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            let topic_name = TopicName::User(topic.clone());
+            writer.sink(name, parents, Some(topic_name), move |build: &mut Build| {
+                Box::new(Encode {
+                    node: build.node.clone(),
+                    topic: build.outbox.topic(&topic),
+                    key: key.clone(),
+                    value: value.clone(),
+                    partitioning: Partitioning::ByKey,
+                }) as Port<K, V>
             })
-        });
+        };
+        let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        self.graph.add(GraphNode { name, parents, write, ..GraphNode::default() });
     }
 }
 
@@ -355,6 +404,6 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
     /// let there: KStream<String, String> = stream.flatten_values();
     /// ```
     pub fn flatten_values(&self) -> KStream<K, V> {
-        self.then("FILTER", Vec::new(), |_, out| Box::new(FlattenValues { out }))
+        self.then("FILTER", Role::Plain, (self.key.clone(), None), |_, out| Box::new(FlattenValues { out }))
     }
 }

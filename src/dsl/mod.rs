@@ -1,25 +1,32 @@
 //! The DSL: typed handles over an untyped graph. A handle holds no data; adding an operator adds a node.
 
+mod branch;
+mod graph;
 mod kstream;
 mod ktable;
+mod optimize;
 mod options;
+mod repartition;
+mod stream_table;
+mod table_node;
+mod writer;
 
+pub use branch::{Branched, BranchedKStream, Branches};
 pub use kstream::KStream;
 pub use ktable::KTable;
-pub use options::{Consumed, Joined, Materialized, Produced};
+pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned};
+pub use writer::Defaults;
 
 use crate::config::Optimization;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::operators::source::Decode;
-use crate::operators::{ErasedPort, Port, join_children, share};
+use crate::operators::{ErasedPort, join_children};
 use crate::record::Data;
 use crate::serdes::Optional;
-use crate::state::{Changelog, StoreSpec};
-use crate::topology::{Build, Node, NodeId, NodeKind, Recipe, TopicName, Topology};
-use std::cell::RefCell;
-use std::collections::HashSet;
-use std::rc::Rc;
+use crate::topology::{Build, Node, NodeId, NodeKind, Source, TopicName, Topology};
+use graph::{Graph, GraphNode, Role};
 use std::sync::Arc;
+use writer::Writer;
 
 /// Builds a topology: the entry of the DSL.
 ///
@@ -39,6 +46,37 @@ use std::sync::Arc;
 #[derive(Default)]
 pub struct StreamsBuilder {
     graph: Graph,
+    defaults: Defaults,
+}
+
+/// The topics that a stream reads: one, or several.
+pub trait Topics {
+    /// Their names.
+    fn names(self) -> Vec<String>;
+}
+
+impl Topics for &str {
+    fn names(self) -> Vec<String> {
+        vec![self.into()]
+    }
+}
+
+impl Topics for &String {
+    fn names(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl<S: Into<String>> Topics for Vec<S> {
+    fn names(self) -> Vec<String> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<S: Into<String>, const N: usize> Topics for [S; N] {
+    fn names(self) -> Vec<String> {
+        self.into_iter().map(Into::into).collect()
+    }
 }
 
 impl StreamsBuilder {
@@ -47,11 +85,27 @@ impl StreamsBuilder {
         Self::default()
     }
 
-    /// Reads a topic as a stream: every record counts for itself.
-    pub fn stream<K: Data, V: Data>(&self, topic: &str, consumed: Consumed<K, V>) -> KStream<K, V> {
-        let name = self.graph.next_name("KSTREAM-SOURCE");
-        let node = self.graph.source(name, topic, consumed);
-        KStream::new(self.graph.clone(), node)
+    /// An empty builder with other defaults, such as stores in memory.
+    pub fn with_defaults(defaults: Defaults) -> Self {
+        Self { graph: Graph::default(), defaults }
+    }
+
+    /// Reads a topic, or several, as a stream: every record counts for itself.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// let builder = StreamsBuilder::new();
+    /// let one = builder.stream("clicks", Consumed::<String, String>::default());
+    /// let several = builder.stream(["web", "app"], Consumed::<String, String>::default());
+    /// ```
+    pub fn stream<K: Data, V: Data>(&self, topics: impl Topics, consumed: Consumed<K, V>) -> KStream<K, V> {
+        let name = self.graph.name_or(consumed.name.as_deref(), "KSTREAM-SOURCE");
+        let topics: Vec<TopicName> = topics.names().into_iter().map(TopicName::User).collect();
+        let serdes = (Some(consumed.key.clone()), Some(consumed.value.clone()));
+        let role = Role::StreamSource(topics.clone());
+        let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| source(writer, name, topics, consumed);
+        let node = self.graph.add(GraphNode { name, role, write: Some(Box::new(write)), ..GraphNode::default() });
+        KStream::new(self.graph.clone(), node, vec![node], serdes)
     }
 
     /// Reads a topic as a table: a record is the new value of its key's row, a null value deletes the row.
@@ -63,40 +117,15 @@ impl StreamsBuilder {
         &self,
         topic: &str,
         consumed: Consumed<K, V>,
-        materialized: Materialized,
+        materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
-        let asked_for = materialized.name.is_some();
-        let store = match materialized.name {
-            Some(name) => name,
-            None => self.graph.next_name(&format!("{topic}-STATE-STORE")),
-        };
-        let source = self.graph.next_name("KSTREAM-SOURCE");
-        let name = self.graph.next_name("KTABLE-SOURCE");
-        let (key, value) = (consumed.key.clone(), consumed.value.clone());
-        let consumed = Consumed {
-            key: consumed.key,
-            value: Arc::new(Optional(consumed.value)) as _,
-            extractor: consumed.extractor,
-            ready_first: consumed.ready_first,
-        };
-        let source: NodeId = self.graph.source::<K, Option<V>>(source, topic, consumed);
-        let changelog = if materialized.logging_off {
-            Changelog::None
-        } else {
-            Changelog::Own { config: materialized.topic_config }
-        };
-        let spec = StoreSpec { name: store, engine: materialized.engine, changelog };
-        let table = KTable::source(self.graph.clone(), source, name, spec, topic, key, value);
-        if asked_for {
-            table.materialize();
-        }
-        table
+        KTable::of_topic(&self.graph, topic, consumed, materialized)
     }
 
     /// Checks the graph and makes it a topology, without optimizations (Kafka Streams' default).
     ///
     /// # Errors
-    /// [`Kind::Topology`]: a name twice, a topic read twice in conflict, an empty graph.
+    /// [`Kind::Topology`](crate::error::Kind::Topology): a name twice, a topic read twice in conflict, an empty graph.
     pub fn build(self) -> Result<Topology> {
         self.build_with(Optimization::default())
     }
@@ -106,164 +135,38 @@ impl StreamsBuilder {
     /// # Errors
     /// As [`build`](Self::build).
     pub fn build_with(self, optimization: Optimization) -> Result<Topology> {
-        let mut inner = self.graph.0.take();
-        if let Some(error) = inner.errors.pop() {
-            return Err(error);
-        }
-        if optimization.reuse_ktable_source_topics {
-            for (store, topic) in &inner.table_topics {
-                if let Some(spec) = inner.topology.stores.get_mut(store)
-                    && matches!(spec.changelog, Changelog::Own { .. })
-                {
-                    spec.changelog = Changelog::Source { topic: topic.clone() };
-                }
-            }
-        }
-        inner.check()?;
-        Ok(inner.topology)
+        self.graph.build(optimization, self.defaults)
     }
 }
 
-/// The graph while it grows; shared by the builder and all handles.
-#[derive(Clone, Default)]
-pub(crate) struct Graph(Rc<RefCell<Growing>>);
-
-#[derive(Default)]
-struct Growing {
-    topology: Topology,
-    /// Numbers given out so far. One counter for nodes and stores, as in Kafka Streams, so that names agree.
-    names: usize,
-    /// The source topic of each table with a store.
-    table_topics: Vec<(String, String)>,
-    /// What went wrong on the way; told at `build`, so that operators can be chained without `?`.
-    errors: Vec<Error>,
-}
-
-impl Growing {
-    fn check(&self) -> Result {
-        if self.topology.nodes.is_empty() {
-            return Err(Error::new(Kind::Topology, "the topology has no source")
-                .hint("add at least one with StreamsBuilder::stream or ::table"));
-        }
-        let mut names = HashSet::new();
-        for node in &self.topology.nodes {
-            check_name(&node.name)?;
-            if !names.insert(&node.name) {
-                return Err(Error::new(Kind::Topology, format!("two nodes have the name {}", node.name))
-                    .hint("give one of them another name"));
-            }
-        }
-        let mut topics = HashSet::new();
-        for topic in self.topology.nodes.iter().flat_map(Node::source_topics) {
-            if !topics.insert(topic) {
-                let what = format!("topic {} is read by two sources", topic.plain());
-                return Err(Error::new(Kind::Topology, what)
-                    .topic(topic.plain())
-                    .hint("read it once and use the handle twice"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Kafka's rule for names of topics, which node and store names end up in. Source: `Named.validate`.
-fn check_name(name: &str) -> Result {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let problem = match name {
-        "" => "is empty".to_string(),
-        "." | ".." => "cannot be \".\" or \"..\"".to_string(),
-        name if name.len() > 249 => "is longer than 249 characters".to_string(),
-        name if !name.chars().all(legal) => {
-            "contains a character other than ASCII alphanumerics, '.', '_' and '-'".to_string()
-        }
-        _ => return Ok(()),
+/// Writes a source node.
+fn source<K: Data, V: Data>(
+    writer: &mut Writer,
+    name: &str,
+    topics: Vec<TopicName>,
+    consumed: Consumed<K, V>,
+) -> NodeId {
+    let Consumed { key, value, extractor, ready_first, .. } = consumed;
+    let make = move |build: &mut Build, children: Vec<ErasedPort>| {
+        Box::new(Decode {
+            node: build.node.clone(),
+            key: key.clone(),
+            value: value.clone(),
+            extractor: extractor.clone(),
+            out: join_children::<K, V>(children),
+        }) as Box<dyn Source>
     };
-    Err(Error::new(Kind::Topology, format!("name {name:?} is illegal, it {problem}")).hint("rename it"))
+    let kind = NodeKind::Source { topics, bootstrap: ready_first, make: Arc::new(make) };
+    writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })
 }
 
-impl Graph {
-    /// The next generated name: prefix and a number of ten digits.
-    pub(crate) fn next_name(&self, prefix: &str) -> String {
-        let mut inner = self.0.borrow_mut();
-        let number = inner.names;
-        inner.names += 1;
-        format!("{prefix}-{number:010}")
-    }
-
-    fn add(&self, node: Node) -> NodeId {
-        let nodes = &mut self.0.borrow_mut().topology.nodes;
-        nodes.push(node);
-        NodeId(nodes.len() - 1)
-    }
-
-    fn source<K: Data, V: Data>(&self, name: String, topic: &str, consumed: Consumed<K, V>) -> NodeId {
-        let Consumed { key, value, extractor, ready_first } = consumed;
-        let make = move |build: &mut Build, children: Vec<ErasedPort>| {
-            Box::new(Decode {
-                node: build.node.clone(),
-                key: key.clone(),
-                value: value.clone(),
-                extractor: extractor.clone(),
-                out: join_children::<K, V>(children),
-            }) as Box<dyn crate::topology::Source>
-        };
-        let topics = vec![TopicName::User(topic.into())];
-        let kind = NodeKind::Source { topics, bootstrap: ready_first, make: Arc::new(make) };
-        self.add(Node { name, kind, parents: Vec::new(), stores: Vec::new() })
-    }
-
-    /// Adds a node that takes `Record<K, V>` and sends `Record<K2, V2>`.
-    pub(crate) fn processor<K: Data, V: Data, K2: Data, V2: Data>(
-        &self,
-        name: String,
-        parents: Vec<NodeId>,
-        stores: Vec<String>,
-        make: impl Fn(&mut Build, Port<K2, V2>) -> Port<K, V> + Send + Sync + 'static,
-    ) -> NodeId {
-        let make = move |build: &mut Build, children: Vec<ErasedPort>| {
-            Box::new(make(build, join_children(children))) as ErasedPort
-        };
-        let kind = NodeKind::Processor(Recipe { make: Arc::new(make), share: share::<K, V> });
-        self.add(Node { name, kind, parents, stores })
-    }
-
-    /// Adds a node that writes `Record<K, V>` to a topic.
-    pub(crate) fn sink<K: Data, V: Data>(
-        &self,
-        name: String,
-        parent: NodeId,
-        topic: &str,
-        make: impl Fn(&mut Build) -> Port<K, V> + Send + Sync + 'static,
-    ) -> NodeId {
-        let make = move |build: &mut Build, _: Vec<ErasedPort>| Box::new(make(build)) as ErasedPort;
-        let recipe = Recipe { make: Arc::new(make), share: share::<K, V> };
-        let kind = NodeKind::Sink { topic: Some(TopicName::User(topic.into())), recipe };
-        self.add(Node { name, kind, parents: vec![parent], stores: Vec::new() })
-    }
-
-    pub(crate) fn rename(&self, node: NodeId, name: String) {
-        self.0.borrow_mut().topology.nodes[node.0].name = name;
-    }
-
-    /// Adds a store and connects it to the node that owns it. Adding the same store again changes nothing.
-    pub(crate) fn add_store(&self, spec: StoreSpec, owner: NodeId, source_topic: &str) {
-        let mut inner = self.0.borrow_mut();
-        if inner.topology.nodes[owner.0].stores.contains(&spec.name) {
-            return;
-        }
-        if let Err(error) = check_name(&spec.name) {
-            inner.errors.push(error);
-        }
-        let name = spec.name.clone();
-        if inner.topology.stores.insert(name.clone(), spec).is_some() {
-            let error = Error::new(Kind::Topology, "a different store has already been added with this name");
-            inner.errors.push(error.store(&name).hint("give one of them another name"));
-        }
-        inner.topology.nodes[owner.0].stores.push(name.clone());
-        inner.table_topics.push((name, source_topic.into()));
-    }
-
-    pub(crate) fn fail(&self, error: Error) {
-        self.0.borrow_mut().errors.push(error);
+/// A topic read as a table's changes: a null value is a delete.
+fn nullable<K, V: 'static>(consumed: Consumed<K, V>) -> Consumed<K, Option<V>> {
+    Consumed {
+        key: consumed.key,
+        value: Arc::new(Optional(consumed.value)) as _,
+        extractor: consumed.extractor,
+        ready_first: consumed.ready_first,
+        name: consumed.name,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::operators::TimestampExtractor;
 use crate::serdes::{DefaultSerde, SerdeRef, formats};
-use crate::state::Engine;
+use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// How a topic is read: the serdes of key and value, and optionally a timestamp extractor and a barrier.
@@ -17,17 +17,24 @@ pub struct Consumed<K, V> {
     pub(crate) value: SerdeRef<V>,
     pub(crate) extractor: Option<TimestampExtractor>,
     pub(crate) ready_first: bool,
+    pub(crate) name: Option<String>,
 }
 
 impl<K, V> Consumed<K, V> {
     /// Reads with these serdes.
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value, extractor: None, ready_first: false }
+        Self { key, value, extractor: None, ready_first: false, name: None }
     }
 
     /// Takes timestamps from `extractor` instead of the records themselves.
     pub fn timestamp_extractor(mut self, extractor: TimestampExtractor) -> Self {
         self.extractor = Some(extractor);
+        self
+    }
+
+    /// Names the source.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -61,12 +68,19 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
 pub struct Produced<K, V> {
     pub(crate) key: SerdeRef<K>,
     pub(crate) value: SerdeRef<V>,
+    pub(crate) name: Option<String>,
 }
 
 impl<K, V> Produced<K, V> {
     /// Writes with these serdes.
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value }
+        Self { key, value, name: None }
+    }
+
+    /// Names the sink.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 }
 
@@ -83,55 +97,214 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Produced<K, V> {
     }
 }
 
-/// Where a table's rows are kept, under which name, and how they can be restored.
+/// Where a table's rows are kept, under which name, with which serdes, and how they can be restored.
 ///
 /// ```
 /// use watersmeet::prelude::*;
-/// let on_disk = Materialized::rocksdb("products");
-/// let lost_at_restart_and_read_again = Materialized::memory("products");
-/// let only_if_somebody_reads_it = Materialized::default();
+/// let on_disk = Materialized::<String, i64>::rocksdb("products");
+/// let lost_at_restart_and_read_again = Materialized::<String, i64>::memory("products");
+/// let only_if_somebody_reads_it = Materialized::<String, i64>::default();
 /// ```
-#[derive(Debug, Clone, Default)]
-pub struct Materialized {
+pub struct Materialized<K, V> {
     pub(crate) name: Option<String>,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) key: Option<SerdeRef<K>>,
+    pub(crate) value: Option<SerdeRef<V>>,
     pub(crate) logging_off: bool,
+    pub(crate) caching_off: bool,
     pub(crate) topic_config: Vec<(String, String)>,
+    pub(crate) retention_ms: Option<i64>,
+    /// A versioned store, and how long its history is.
+    pub(crate) history_ms: Option<i64>,
 }
 
-impl Materialized {
+impl<K, V> Default for Materialized<K, V> {
+    fn default() -> Self {
+        Self {
+            name: None,
+            engine: None,
+            key: None,
+            value: None,
+            logging_off: false,
+            caching_off: false,
+            topic_config: Vec::new(),
+            retention_ms: None,
+            history_ms: None,
+        }
+    }
+}
+
+impl<K, V> Clone for Materialized<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            engine: self.engine,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            logging_off: self.logging_off,
+            caching_off: self.caching_off,
+            topic_config: self.topic_config.clone(),
+            retention_ms: self.retention_ms,
+            history_ms: self.history_ms,
+        }
+    }
+}
+
+impl<K, V> Materialized<K, V> {
+    /// In a store of this name, on the engine that is the application's default.
+    #[doc(alias = "as")]
+    pub fn named(store: impl Into<String>) -> Self {
+        Self { name: Some(store.into()), ..Self::default() }
+    }
+
     /// On disk, in the task's RocksDB: survives restarts.
     pub fn rocksdb(store: impl Into<String>) -> Self {
-        Self { name: Some(store.into()), engine: Engine::RocksDb, ..Self::default() }
+        Self::named(store).engine(Engine::RocksDb)
     }
 
     /// In memory: restored from the changelog at each start.
     pub fn memory(store: impl Into<String>) -> Self {
-        Self { name: Some(store.into()), engine: Engine::Memory, ..Self::default() }
+        Self::named(store).engine(Engine::Memory)
+    }
+
+    /// With these serdes, under a generated name unless one is given.
+    pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
+        Self::default().serdes(key, value)
+    }
+
+    /// A versioned store: it remembers for `history_ms` of stream time what a row was. Source: KIP-889.
+    pub fn versioned(store: impl Into<String>, history_ms: i64) -> Self {
+        Self { history_ms: Some(history_ms), ..Self::rocksdb(store) }
+    }
+
+    /// Sets the serdes; without them those of the input are taken, where they fit.
+    pub fn serdes(mut self, key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
+        (self.key, self.value) = (Some(key), Some(value));
+        self
+    }
+
+    /// Sets the engine.
+    #[doc(alias = "withStoreType")]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = Some(engine);
+        self
     }
 
     /// Without changelog: what a machine loses is lost.
+    #[doc(alias = "withLoggingDisabled")]
     pub fn without_changelog(mut self) -> Self {
         self.logging_off = true;
         self
     }
 
+    /// Every write is logged and sent on at once, not collected until the commit.
+    #[doc(alias = "withCachingDisabled")]
+    pub fn without_cache(mut self) -> Self {
+        self.caching_off = true;
+        self
+    }
+
     /// Sets a topic setting of the changelog, such as `min.cleanable.dirty.ratio`, over the built-in ones.
+    #[doc(alias = "withLoggingEnabled")]
     pub fn changelog_config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.topic_config.push((key.into(), value.into()));
         self
     }
+
+    /// Keeps windows or sessions for this long in stream time, at least as long as they need.
+    #[doc(alias = "withRetention")]
+    pub fn retention_ms(mut self, retention_ms: i64) -> Self {
+        self.retention_ms = Some(retention_ms);
+        self
+    }
+
+    /// The store as the topology has it.
+    pub(crate) fn spec(&self, name: &str, kind: StoreKind, default_engine: Engine) -> StoreSpec {
+        let changelog =
+            if self.logging_off { Changelog::None } else { Changelog::Own { config: self.topic_config.clone() } };
+        let engine = self.engine.unwrap_or(default_engine);
+        StoreSpec { name: name.into(), engine, kind, changelog, cached: !self.caching_off }
+    }
+
+    /// [`spec`](Self::spec) of a key-value store, versioned where that was asked for.
+    pub(crate) fn table_spec(&self, name: &str, default_engine: Engine) -> StoreSpec {
+        let kind = match self.history_ms {
+            Some(history_ms) => StoreKind::Versioned { history_ms },
+            None => StoreKind::KeyValue { timestamped: true },
+        };
+        let spec = self.spec(name, kind, default_engine);
+        StoreSpec { cached: spec.cached && self.history_ms.is_none(), ..spec }
+    }
 }
 
-/// What a stream-table join may be told: so far its name. More (grace) comes with versioned tables.
-#[derive(Debug, Clone, Default)]
-pub struct Joined {
+/// What a stream-table join may be told: its name, serdes for the repartition that it may need, a grace period.
+pub struct Joined<K, V> {
     pub(crate) name: Option<String>,
+    pub(crate) key: Option<SerdeRef<K>>,
+    pub(crate) value: Option<SerdeRef<V>>,
+    pub(crate) grace_ms: Option<i64>,
 }
 
-impl Joined {
+impl<K, V> Default for Joined<K, V> {
+    fn default() -> Self {
+        Self { name: None, key: None, value: None, grace_ms: None }
+    }
+}
+
+impl<K, V> Joined<K, V> {
     /// Names the join's node.
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: Some(name.into()) }
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// The stream's serdes, for the repartition that a changed key makes necessary.
+    pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
+        Self { key: Some(key), value: Some(value), ..Self::default() }
+    }
+
+    /// Sets the name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Holds each record back for this long in stream time, so that the table's rows of its time have come. Needs a
+    /// versioned table. Source: KIP-923.
+    pub fn grace_ms(mut self, grace_ms: i64) -> Self {
+        self.grace_ms = Some(grace_ms);
+        self
+    }
+}
+
+/// What `repartition` may be told.
+pub struct Repartitioned<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) key: Option<SerdeRef<K>>,
+    pub(crate) value: Option<SerdeRef<V>>,
+    pub(crate) partitions: Option<i32>,
+}
+
+impl<K, V> Default for Repartitioned<K, V> {
+    fn default() -> Self {
+        Self { name: None, key: None, value: None, partitions: None }
+    }
+}
+
+impl<K, V> Repartitioned<K, V> {
+    /// With these serdes.
+    pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
+        Self { key: Some(key), value: Some(value), ..Self::default() }
+    }
+
+    /// Names the topic: `<application.id>-<name>-repartition`.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How many partitions the topic gets; without this as many as the topics that the stream comes from.
+    pub fn partitions(mut self, partitions: i32) -> Self {
+        self.partitions = Some(partitions);
+        self
     }
 }

@@ -1,15 +1,20 @@
 //! Operators: what a record meets between source and sink. One file each; an operator knows the next port, its stores and
 //! [`Cx`], and neither Kafka nor the runtime.
 
+pub(crate) mod branch;
 pub mod cx;
 pub(crate) mod filter;
+pub(crate) mod getter;
+mod hooks;
 pub(crate) mod map;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod stream_table_join;
 pub(crate) mod table_source;
+pub(crate) mod table_store;
 
 pub use cx::{Cx, Outbox, RecordContext};
+pub use hooks::{Hook, Hooks};
 pub use source::TimestampExtractor;
 
 use crate::error::Result;

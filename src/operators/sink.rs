@@ -5,6 +5,7 @@ use super::{Cx, Push};
 use crate::error::Result;
 use crate::record::Record;
 use crate::serdes::SerdeRef;
+use std::sync::Arc;
 
 /// Encodes records for one topic.
 pub(crate) struct Encode<K, V> {
@@ -12,14 +13,37 @@ pub(crate) struct Encode<K, V> {
     pub(crate) topic: TopicId,
     pub(crate) key: SerdeRef<K>,
     pub(crate) value: SerdeRef<V>,
+    pub(crate) partitioning: Partitioning<K, V>,
+}
+
+/// Which partition a record goes to.
+pub(crate) enum Partitioning<K, V> {
+    /// By murmur2 of the key's bytes, as Java's producer: the producer's matter.
+    ByKey,
+    /// As the function says; `None` is [`ByKey`](Self::ByKey).
+    #[allow(clippy::type_complexity)]
+    By(Arc<dyn Fn(&K, &V) -> Option<i32> + Send + Sync>),
+}
+
+impl<K, V> Clone for Partitioning<K, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Partitioning::ByKey => Partitioning::ByKey,
+            Partitioning::By(by) => Partitioning::By(by.clone()),
+        }
+    }
 }
 
 impl<K, V> Push<K, V> for Encode<K, V> {
     fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
         let Record { key, value, timestamp_ms, headers } = record;
+        let partition = match &self.partitioning {
+            Partitioning::ByKey => None,
+            Partitioning::By(by) => by(&key, &value),
+        };
         let sent = cx.outbox.push(
             self.topic,
-            None,
+            partition,
             Some(timestamp_ms),
             headers,
             |out| self.key.serialize(&key, out),

@@ -24,6 +24,9 @@ pub(crate) struct Changelogs(pub(crate) Vec<(StoreId, TopicPartition)>);
 /// Commits these tasks. Tasks without news cost nothing.
 pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: Duration) -> Result {
     for task in tasks.iter_mut() {
+        if task.dirty {
+            task.flush()?;
+        }
         task.cx.outbox.drain(|record| clients.producer.send(record))?;
     }
     settle(clients, tasks, flush_max)?;

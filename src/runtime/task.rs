@@ -5,7 +5,7 @@ use super::queue::Input;
 use super::status::{PartitionStatus, RestoreStatus, StoreStatus, TaskStateName, TaskStatus};
 use crate::broker::{Outgoing, TopicPartition};
 use crate::error::{Error, Kind, Result};
-use crate::operators::{Cx, RecordContext};
+use crate::operators::{Cx, Hooks, RecordContext};
 use crate::state::StoreId;
 use crate::state::restore::Restore;
 use crate::topology::Source;
@@ -47,6 +47,8 @@ pub(crate) struct Task {
     pub(crate) changelogs: Changelogs,
     /// The names of its stores, by their ids.
     pub(crate) stores: Vec<String>,
+    /// What its nodes do at commits and after a restore.
+    pub(crate) hooks: Hooks,
     /// The restore that is under way.
     pub(crate) restore: Option<Restore>,
     waiting_for: Option<usize>,
@@ -66,6 +68,7 @@ impl Task {
             dirty: false,
             changelogs: Changelogs::default(),
             stores: Vec::new(),
+            hooks: Hooks::default(),
             restore: None,
             waiting_for: None,
         }
@@ -163,6 +166,21 @@ impl Task {
             self.idle_since_ms = None;
         }
         Some(best)
+    }
+
+    /// Its stores are complete: it runs.
+    pub(crate) fn restored(&mut self) -> Result {
+        self.hooks.restored(&mut self.cx)?;
+        self.state = TaskStateName::Running;
+        Ok(())
+    }
+
+    /// A commit is near: what nodes hold back goes on, down to the outbox.
+    pub(crate) fn flush(&mut self) -> Result {
+        match catch_unwind(AssertUnwindSafe(|| self.hooks.flush(&mut self.cx))) {
+            Ok(result) => result,
+            Err(panic) => Err(self.panicked(&*panic)),
+        }
     }
 
     fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) -> Error {

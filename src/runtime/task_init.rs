@@ -9,7 +9,7 @@ use super::thread::{App, Clients};
 use crate::broker::{Consumer, Event, Role, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::operators::cx::Counts;
-use crate::operators::{Cx, ErasedPort, Outbox};
+use crate::operators::{Cx, ErasedPort, Hooks, Outbox};
 use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
@@ -58,7 +58,8 @@ pub(super) fn open(
         cx.changelogs.push(own);
         changelogs.0.extend(topic.map(|topic| (StoreId(i), TopicPartition::new(topic, id.partition))));
     }
-    let (sources, bootstrap) = make_ports(app, id, &specs, &mut cx.outbox);
+    let mut hooks = Hooks::default();
+    let (sources, bootstrap) = make_ports(app, id, &specs, &mut cx.outbox, &mut hooks);
     let mut inputs = Vec::new();
     for tp in partitions {
         let (offset, time_ms) = positions.get(tp).copied().flatten().unwrap_or((0, -1));
@@ -72,6 +73,7 @@ pub(super) fn open(
     let sources: Vec<Box<dyn Source>> = sources.into_iter().map(|(_, source)| source).collect();
     let mut task = Task::new(id, inputs, sources, cx, app.config.max_task_idle_ms);
     task.changelogs = changelogs;
+    task.hooks = hooks;
     task.stores = specs.into_iter().map(|spec| spec.name).collect();
     start_restore(app, clients, &mut task, positions)?;
     Ok(task)
@@ -84,6 +86,7 @@ fn make_ports(
     id: TaskId,
     specs: &[StoreSpec],
     outbox: &mut Outbox,
+    hooks: &mut Hooks,
 ) -> (Vec<(Vec<String>, Box<dyn Source>)>, Vec<bool>) {
     let topology = &app.plan.topology;
     let application_id = app.config.application_id.as_str();
@@ -97,7 +100,7 @@ fn make_ports(
     for &n in nodes.iter().rev() {
         let node = &topology.nodes[n.0];
         let children = topology.children(n).into_iter().filter_map(|child| edges.remove(&(n, child))).collect();
-        let mut build = Build { node: node.name.clone(), stores: &stores, outbox, application_id };
+        let mut build = Build { node: node.name.clone(), stores: &stores, outbox, application_id, hooks };
         match &node.kind {
             NodeKind::Source { topics, bootstrap: first, make } => {
                 let topics = topics.iter().map(|t| t.on_broker(application_id)).collect();
@@ -162,8 +165,7 @@ fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &
         }
     }
     if partitions.is_empty() {
-        task.state = TaskStateName::Running;
-        return Ok(());
+        return task.restored();
     }
     let restorer = match &mut clients.restorer {
         Some(restorer) => restorer,

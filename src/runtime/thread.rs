@@ -370,7 +370,7 @@ impl StreamThread {
         for task in self.tasks.values_mut() {
             if let Some(restore) = task.restore.take_if(|r| r.is_done()) {
                 restorer.unassign(&restore.finish(&mut task.cx.state)?)?;
-                task.state = TaskStateName::Running;
+                task.restored()?;
                 tracing::info!("task {}: restored", task.id);
                 finished.extend(task.partitions());
             }

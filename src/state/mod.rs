@@ -43,6 +43,39 @@ pub enum Changelog {
     },
 }
 
+/// What a store's rows are: decides the settings of its changelog, and how a changelog record becomes a row again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Key and value.
+    KeyValue {
+        /// The row begins with the value's timestamp; the changelog has it as the record's.
+        timestamped: bool,
+    },
+    /// Key, start of the window, and a sequence number.
+    Window {
+        /// How long a window is kept, in stream time.
+        retention_ms: i64,
+        /// From start to end of a window.
+        size_ms: i64,
+        /// Rows of the same key and time are kept apart by their sequence numbers.
+        duplicates: bool,
+        /// As for key-value stores.
+        timestamped: bool,
+    },
+    /// Key, end and start of a session.
+    Session {
+        /// How long a session is kept, in stream time.
+        retention_ms: i64,
+    },
+    /// Key and the time from which a value holds.
+    Versioned {
+        /// How long a value that was replaced can still be looked up, in stream time.
+        history_ms: i64,
+    },
+    /// What a buffer holds back: opaque keys and values.
+    Buffer,
+}
+
 /// A store as the topology describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSpec {
@@ -50,8 +83,20 @@ pub struct StoreSpec {
     pub name: String,
     /// Which engine keeps it.
     pub engine: Engine,
+    /// What its rows are.
+    pub kind: StoreKind,
     /// Where it is restored from.
     pub changelog: Changelog,
+    /// Writes are collected, and sent on at commit, where there is memory for it (`statestore.cache.max.bytes`).
+    pub cached: bool,
+}
+
+impl StoreSpec {
+    /// A timestamped key-value store without cache.
+    pub fn table(name: impl Into<String>, engine: Engine, changelog: Changelog) -> Self {
+        let kind = StoreKind::KeyValue { timestamped: true };
+        Self { name: name.into(), engine, kind, changelog, cached: false }
+    }
 }
 
 /// A store of a task: index into its [`TaskState`]'s stores.

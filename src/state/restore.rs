@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn state() -> TaskState {
-        let spec = StoreSpec { name: "s".into(), engine: Engine::Memory, changelog: Changelog::None };
+        let spec = StoreSpec::table("s", Engine::Memory, Changelog::None);
         TaskState::open(None, &[spec], Arc::new(MemoryBudget::new(&Config::new("test")))).expect("opens")
     }
 

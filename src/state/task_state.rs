@@ -254,7 +254,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn open(dir: &Path, engine: Engine) -> TaskState {
-        let spec = |name: &str| StoreSpec { name: name.into(), engine, changelog: Changelog::None };
+        let spec = |name: &str| StoreSpec::table(name, engine, Changelog::None);
         let budget = Arc::new(MemoryBudget::new(&Config::new("test")));
         TaskState::open(Some(dir), &[spec("one"), spec("two")], budget).expect("opens")
     }
@@ -316,7 +316,7 @@ mod tests {
     fn a_task_is_opened_once() {
         let dir = tempfile::tempdir().expect("a folder");
         let _first = open(dir.path(), Engine::RocksDb);
-        let spec = StoreSpec { name: "one".into(), engine: Engine::RocksDb, changelog: Changelog::None };
+        let spec = StoreSpec::table("one", Engine::RocksDb, Changelog::None);
         let budget = Arc::new(MemoryBudget::new(&Config::new("test")));
         let error = TaskState::open(Some(dir.path()), &[spec], budget).err().expect("locked").to_string();
         assert!(error.contains("another process or thread"), "{error}");

@@ -44,7 +44,7 @@ pub struct TestInputTopic<K, V> {
 
 impl<K, V> TestInputTopic<K, V> {
     pub(super) fn new(driver: Rc<RefCell<Inner>>, name: &str, produced: Produced<K, V>, time_ms: Timestamp) -> Self {
-        let Produced { key, value } = produced;
+        let Produced { key, value, .. } = produced;
         Self { driver, topic: name.into(), key, value, time_ms: Cell::new(time_ms), advance_ms: 0 }
     }
 

@@ -6,10 +6,12 @@ pub mod split;
 
 use crate::broker::RawRecord;
 use crate::error::Result;
-use crate::operators::{Cx, ErasedPort};
+use crate::operators::{Cx, ErasedPort, Hook, Hooks};
 use crate::record::Timestamp;
 use crate::state::{StoreId, StoreSpec};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A node: index into [`Topology::nodes`].
@@ -114,9 +116,16 @@ pub struct Build<'a> {
     pub outbox: &'a mut crate::operators::Outbox,
     /// The application's id, the prefix of internal topics.
     pub application_id: &'a str,
+    /// What nodes want to do besides taking records.
+    pub hooks: &'a mut Hooks,
 }
 
 impl Build<'_> {
+    /// Registers a hook of `store`: see [`Hook`].
+    pub fn hook(&mut self, store: StoreId, hook: Rc<RefCell<dyn Hook>>) {
+        self.hooks.add(store, hook);
+    }
+
     /// The store of that name.
     ///
     /// # Panics
@@ -133,6 +142,19 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// All stores, by name.
     pub stores: BTreeMap<String, StoreSpec>,
+    /// Their names in the order in which they were added.
+    pub store_order: Vec<String>,
+    /// Topics that the application owns, by their names without its id; changelogs not included.
+    pub internal_topics: BTreeMap<String, InternalTopic>,
+    /// Source nodes whose topics must have equally many partitions.
+    pub copartitioned: Vec<Vec<NodeId>>,
+}
+
+/// A topic that the application owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InternalTopic {
+    /// How many partitions it was asked to have; `None`: as the topics above it.
+    pub partitions: Option<i32>,
 }
 
 impl Topology {

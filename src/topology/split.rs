@@ -1,5 +1,6 @@
 //! The graph in sub-topologies: what has to run in one task because it is connected or shares a store.
 
+use super::java_order::hash_order;
 use super::{Node, NodeId, NodeKind, TopicName, Topology};
 use crate::error::{Error, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ pub struct SubTopology {
     pub source_topics: Vec<TopicName>,
     /// The topics that it writes, as far as they are known beforehand.
     pub sink_topics: Vec<TopicName>,
-    /// Its stores, by name.
+    /// Its stores, in the order in which Kafka Streams registers them: node by node, each node's as a `HashSet` has them.
     pub stores: Vec<String>,
 }
 
@@ -70,7 +71,12 @@ fn sub_topology(topology: &Topology, id: usize, nodes: Vec<NodeId>) -> SubTopolo
     };
     let source_topics = all().flat_map(Node::source_topics).cloned().collect();
     let sink_topics = all().filter_map(sink).collect::<BTreeSet<_>>().into_iter().collect();
-    let stores = all().flat_map(|node| node.stores.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut stores: Vec<String> = Vec::new();
+    for store in all().flat_map(|node| hash_order(node.stores.iter().map(String::as_str))) {
+        if !stores.iter().any(|known| known == store) {
+            stores.push(store.into());
+        }
+    }
     SubTopology { id, nodes, source_topics, sink_topics, stores }
 }
 

@@ -1,0 +1,193 @@
+//! Writes physical nodes and stores: the topology that the runtime sees.
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::operators::{ErasedPort, Port, join_children, share};
+use crate::record::Data;
+use crate::state::{Changelog, Engine, StoreSpec};
+use crate::topology::{Build, InternalTopic, Node, NodeId, NodeKind, Recipe, TopicName, Topology};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// What holds where an operator does not say otherwise.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Defaults {
+    /// Where tables and aggregations keep their rows (`dsl.store.suppliers.class` in Kafka Streams).
+    pub engine: Engine,
+    /// Whether `ensure.explicit.internal.resource.naming` is on.
+    pub explicit_names: bool,
+}
+
+/// The topology while it is written.
+pub(crate) struct Writer {
+    topology: Topology,
+    /// `reuse.ktable.source.topics`.
+    pub(crate) reuse_sources: bool,
+    pub(crate) defaults: Defaults,
+    /// For the node being written: whether each parent's rows have a history.
+    pub(crate) versioned_parents: Vec<bool>,
+    errors: Vec<Error>,
+}
+
+impl Writer {
+    pub(super) fn new(reuse_sources: bool, defaults: Defaults) -> Self {
+        Self {
+            topology: Topology::default(),
+            reuse_sources,
+            defaults,
+            versioned_parents: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Adds a node as it is.
+    pub(crate) fn add(&mut self, node: Node) -> NodeId {
+        self.topology.nodes.push(node);
+        NodeId(self.topology.nodes.len() - 1)
+    }
+
+    /// Adds a node that takes `Record<K, V>` and sends `Record<K2, V2>`.
+    pub(crate) fn processor<K: Data, V: Data, K2: Data, V2: Data>(
+        &mut self,
+        name: &str,
+        parents: &[NodeId],
+        make: impl Fn(&mut Build, Port<K2, V2>) -> Port<K, V> + Send + Sync + 'static,
+    ) -> NodeId {
+        let make = move |build: &mut Build, children: Vec<ErasedPort>| {
+            Box::new(make(build, join_children(children))) as ErasedPort
+        };
+        self.erased_processor::<K, V>(name, parents, make)
+    }
+
+    /// Adds a node that takes `Record<K, V>` and knows its children one by one.
+    pub(crate) fn erased_processor<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        parents: &[NodeId],
+        make: impl Fn(&mut Build, Vec<ErasedPort>) -> ErasedPort + Send + Sync + 'static,
+    ) -> NodeId {
+        let kind = NodeKind::Processor(Recipe { make: Arc::new(make), share: share::<K, V> });
+        self.add(Node { name: name.into(), kind, parents: parents.to_vec(), stores: Vec::new() })
+    }
+
+    /// Adds a node that writes `Record<K, V>` to a topic; `None`: each record names its own.
+    pub(crate) fn sink<K: Data, V: Data>(
+        &mut self,
+        name: &str,
+        parents: &[NodeId],
+        topic: Option<TopicName>,
+        make: impl Fn(&mut Build) -> Port<K, V> + Send + Sync + 'static,
+    ) -> NodeId {
+        let make = move |build: &mut Build, _: Vec<ErasedPort>| Box::new(make(build)) as ErasedPort;
+        let recipe = Recipe { make: Arc::new(make), share: share::<K, V> };
+        let kind = NodeKind::Sink { topic, recipe };
+        self.add(Node { name: name.into(), kind, parents: parents.to_vec(), stores: Vec::new() })
+    }
+
+    /// Adds a store and connects it to these nodes. The same store again only connects.
+    pub(crate) fn store(&mut self, spec: StoreSpec, users: &[NodeId]) {
+        if let Err(error) = check_name(&spec.name) {
+            self.errors.push(error);
+        }
+        let name = spec.name.clone();
+        match self.topology.stores.get(&name) {
+            Some(known) if *known != spec => self.errors.push(
+                Error::new(Kind::Topology, "a different store has already been added with this name")
+                    .store(&name)
+                    .hint("give one of them another name"),
+            ),
+            Some(_) => {}
+            None => {
+                self.topology.stores.insert(name.clone(), spec);
+                self.topology.store_order.push(name.clone());
+            }
+        }
+        users.iter().for_each(|user| self.connect(*user, &name));
+    }
+
+    /// Gives a node access to a store.
+    pub(crate) fn connect(&mut self, node: NodeId, store: &str) {
+        let stores = &mut self.topology.nodes[node.0].stores;
+        if !stores.iter().any(|known| known == store) {
+            stores.push(store.into());
+        }
+    }
+
+    /// The node of that name, if it has been written.
+    pub(crate) fn find(&self, name: &str) -> Option<NodeId> {
+        self.topology.nodes.iter().position(|node| node.name == name).map(NodeId)
+    }
+
+    /// A table's source topic serves as its changelog, where that optimization is on.
+    pub(crate) fn source_changelog(&self, changelog: Changelog, topic: &str) -> Changelog {
+        match changelog {
+            Changelog::Own { .. } if self.reuse_sources => Changelog::Source { topic: topic.into() },
+            changelog => changelog,
+        }
+    }
+
+    /// Declares a topic that the application owns; `partitions` as far as it is said.
+    pub(crate) fn internal_topic(&mut self, name: &str, partitions: Option<i32>) {
+        self.topology.internal_topics.insert(name.into(), InternalTopic { partitions });
+    }
+
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.errors.push(error);
+    }
+
+    pub(super) fn copartitioned(&mut self, groups: Vec<Vec<NodeId>>) {
+        self.topology.copartitioned = groups;
+    }
+
+    pub(super) fn finish(mut self) -> Result<Topology> {
+        if !self.errors.is_empty() {
+            return Err(self.errors.remove(0));
+        }
+        let nodes = &self.topology.nodes;
+        if !nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
+            return Err(Error::new(Kind::Topology, "the topology has no source")
+                .hint("add at least one with StreamsBuilder::stream or ::table"));
+        }
+        let mut names = HashSet::new();
+        for node in nodes {
+            check_name(&node.name)?;
+            if !names.insert(&node.name) {
+                return Err(Error::new(Kind::Topology, format!("two nodes have the name {}", node.name))
+                    .hint("give one of them another name"));
+            }
+        }
+        let mut readers: BTreeMap<&TopicName, &str> = BTreeMap::new();
+        for node in nodes {
+            for topic in node.source_topics() {
+                if let Some(other) = readers.insert(topic, &node.name) {
+                    let what = format!("topic {} is read by two sources, {other} and {}", topic.plain(), node.name);
+                    return Err(Error::new(Kind::Topology, what)
+                        .topic(topic.plain())
+                        .hint("read it once and use the handle twice"));
+                }
+            }
+        }
+        Ok(self.topology)
+    }
+}
+
+/// Kafka's rule for names of topics, which node and store names end up in. Source: `Named.validate`.
+pub(crate) fn check_name(name: &str) -> Result {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let problem = match name {
+        "" => "is empty".to_string(),
+        "." | ".." => "cannot be \".\" or \"..\"".to_string(),
+        name if name.len() > 249 => "is longer than 249 characters".to_string(),
+        name if !name.chars().all(legal) => {
+            "contains a character other than ASCII alphanumerics, '.', '_' and '-'".to_string()
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Topology, format!("name {name:?} is illegal, it {problem}")).hint("rename it"))
+}
+
+impl From<&Config> for Defaults {
+    fn from(_: &Config) -> Self {
+        Self::default()
+    }
+}

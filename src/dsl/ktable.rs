@@ -7,7 +7,7 @@ use super::{Consumed, KStream, Materialized, nullable, source};
 use crate::operators::Port;
 use crate::operators::getter::Getter;
 use crate::operators::table_source::{TableSource, ToStream};
-use crate::operators::table_store::TableStore;
+use crate::operators::table_store::{TableOut, TableStore};
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
 use crate::topology::{Build, NodeId, TopicName};
@@ -177,7 +177,7 @@ pub(super) fn write_source<K: Data, V: Data>(
 ) -> NodeId {
     let table = table.clone();
     writer.processor(name, &[parent], move |build: &mut Build, out: Port<K, Change<V>>| {
-        let (node, rows) = (build.node.clone(), table.rows(build));
-        Box::new(TableSource { node, rows, send_old: table.send_old.get(), out }) as Port<K, Option<V>>
+        let out = TableOut::new(table.rows(build), table.send_old.get(), out);
+        Box::new(TableSource { node: build.node.clone(), out }) as Port<K, Option<V>>
     })
 }

@@ -4,14 +4,17 @@
 pub(crate) mod branch;
 pub mod cx;
 pub(crate) mod filter;
+pub(crate) mod foreign_key;
 pub(crate) mod getter;
 mod hooks;
 pub(crate) mod map;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod stream_table_join;
+pub(crate) mod table_join;
 pub(crate) mod table_source;
 pub(crate) mod table_store;
+pub(crate) mod table_values;
 
 pub use cx::{Cx, Outbox, RecordContext};
 pub use hooks::{Hook, Hooks};

@@ -1,6 +1,6 @@
 //! Table source: a topic's records as changes of a table, kept in a store where somebody reads it.
 
-use super::table_store::TableStore;
+use super::table_store::TableOut;
 use super::{Cx, Port, Push};
 use crate::error::Result;
 use crate::record::{Change, Nullable, Record};
@@ -9,27 +9,18 @@ use crate::record::{Change, Nullable, Record};
 /// `KTableSource` on an unversioned store). A null value deletes.
 pub(crate) struct TableSource<K, V> {
     pub(crate) node: String,
-    pub(crate) rows: Option<TableStore<K, V>>,
-    /// Whether somebody below wants to know what was there before.
-    pub(crate) send_old: bool,
-    pub(crate) out: Port<K, Change<V>>,
+    pub(crate) out: TableOut<K, V>,
 }
 
-impl<K: Nullable, V> Push<K, Option<V>> for TableSource<K, V> {
+impl<K: Nullable + Clone, V: Clone> Push<K, Option<V>> for TableSource<K, V> {
     fn push(&mut self, cx: &mut Cx, record: Record<K, Option<V>>) -> Result {
         if record.key.is_null() {
             cx.drop_record(&self.node, "a table's row needs a key, and this one is null");
             return Ok(());
         }
-        let mut old = None;
-        if let Some(rows) = &mut self.rows {
-            if self.send_old {
-                old = rows.get(cx, &record.key)?.map(|(value, _)| value);
-            }
-            rows.put(cx, &record.key, record.value.as_ref(), record.timestamp_ms)?;
-        }
         let Record { key, value, timestamp_ms, headers } = record;
-        self.out.push(cx, Record { key, value: Change::latest(value, old), timestamp_ms, headers })
+        let old = self.out.old(cx, &key, || None)?;
+        self.out.send(cx, Record { key, value: Change::latest(value, old), timestamp_ms, headers })
     }
 }
 

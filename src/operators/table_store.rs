@@ -3,7 +3,7 @@
 use super::cx::Stage;
 use super::{Cx, Port};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Change, Headers, Record, Timestamp};
+use crate::record::{Change, Record, Timestamp};
 use crate::serdes::{Encoded, SerdeRef};
 use crate::state::{StoreId, timestamped};
 
@@ -44,16 +44,16 @@ impl<K, V> TableStore<K, V> {
     ///
     /// # Errors
     /// [`Kind::Record`]: key or value do not encode, and the production policy is to fail.
-    pub(crate) fn put(&mut self, cx: &mut Cx, key: &K, value: Option<&V>, timestamp_ms: Timestamp) -> Result {
+    pub(crate) fn put(&mut self, cx: &mut Cx, key: &K, value: Option<&V>, timestamp_ms: Timestamp) -> Result<Put> {
         self.encode_key(key)?;
         self.value_bytes.clear();
         let value = match value.map(|value| self.value.serialize(value, &mut self.value_bytes)) {
             None | Some(Ok(Encoded::Null)) => None,
             Some(Ok(Encoded::Bytes)) => Some(&*self.value_bytes),
-            Some(Err(error)) => return cx.faulty_record(Stage::Production, &self.node, &error),
+            Some(Err(error)) => return cx.faulty_record(Stage::Production, &self.node, &error).map(|()| Put::Refused),
         };
         cx.put_timestamped(self.store, &self.key_bytes, value, timestamp_ms);
-        Ok(())
+        Ok(Put::Latest)
     }
 
     fn encode_key(&mut self, key: &K) -> Result {
@@ -65,6 +65,17 @@ impl<K, V> TableStore<K, V> {
     }
 }
 
+/// What became of a row that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It holds now.
+    Latest,
+    /// It is in a versioned table's past: what holds now is newer.
+    Past,
+    /// It is not there: older than a versioned table's history, or at fault and skipped.
+    Refused,
+}
+
 /// A [`TableStore`] and the port behind it: every change of a row goes on.
 pub(crate) struct TableWriter<K, V> {
     pub(crate) rows: TableStore<K, V>,
@@ -74,24 +85,92 @@ pub(crate) struct TableWriter<K, V> {
 }
 
 impl<K: Clone, V: Clone> TableWriter<K, V> {
-    /// Sets or deletes the row, and sends the change on with `timestamp_ms`; the change of a deleted row is logged with
-    /// `context_ms`, the timestamp of the record that caused it, as Kafka Streams does.
+    /// The row's value before it is changed; `None` also where nobody below wants to know it.
+    ///
+    /// # Errors
+    /// As [`TableStore::get`].
+    pub(crate) fn old(&mut self, cx: &mut Cx, key: &K) -> Result<Option<V>> {
+        if !self.send_old {
+            return Ok(None);
+        }
+        Ok(self.rows.get(cx, key)?.map(|(value, _)| value))
+    }
+
+    /// Sets or deletes the row, and sends the change on with the record's timestamp; the change of a deleted row is logged
+    /// with `context_ms`, the timestamp of the record that caused it, as Kafka Streams does.
     ///
     /// # Errors
     /// Those of the store and of what is below.
-    pub(crate) fn put(
-        &mut self,
-        cx: &mut Cx,
-        key: K,
-        new: Option<V>,
-        old: Option<V>,
-        timestamp_ms: Timestamp,
-        context_ms: Timestamp,
-        headers: Headers,
-    ) -> Result {
+    pub(crate) fn put(&mut self, cx: &mut Cx, record: Record<K, Change<V>>, context_ms: Timestamp) -> Result {
+        let Record { key, value: Change { old, new, .. }, timestamp_ms, headers } = record;
         let logged_ms = if new.is_some() { timestamp_ms } else { context_ms };
-        self.rows.put(cx, &key, new.as_ref(), logged_ms)?;
+        let put = self.rows.put(cx, &key, new.as_ref(), logged_ms)?;
+        if put == Put::Refused {
+            return Ok(());
+        }
         let old = if self.send_old { old } else { None };
-        self.out.push(cx, Record { key, value: Change::latest(new, old), timestamp_ms, headers })
+        let value = Change { old, new, is_latest: put == Put::Latest };
+        self.out.push(cx, Record { key, value, timestamp_ms, headers })
+    }
+}
+
+/// Where a table's changes go: into a store that sends them on, or just on.
+pub(crate) enum TableOut<K, V> {
+    /// Into a store.
+    Stored(TableWriter<K, V>),
+    /// On.
+    Passing {
+        /// Whether somebody below wants to know what was there before.
+        send_old: bool,
+        out: Port<K, Change<V>>,
+    },
+}
+
+impl<K: Clone, V: Clone> TableOut<K, V> {
+    /// Into `rows`, where there is a store.
+    pub(crate) fn new(rows: Option<TableStore<K, V>>, send_old: bool, out: Port<K, Change<V>>) -> Self {
+        match rows {
+            Some(rows) => Self::Stored(TableWriter { rows, send_old, out }),
+            None => Self::Passing { send_old, out },
+        }
+    }
+
+    /// Whether somebody below wants to know what was there before.
+    pub(crate) fn send_old(&self) -> bool {
+        match self {
+            Self::Stored(writer) => writer.send_old,
+            Self::Passing { send_old, .. } => *send_old,
+        }
+    }
+
+    /// The value before a change, if somebody below wants to know it: from the store, or else from `computed`.
+    ///
+    /// # Errors
+    /// As [`TableStore::get`].
+    pub(crate) fn old(&mut self, cx: &mut Cx, key: &K, computed: impl FnOnce() -> Option<V>) -> Result<Option<V>> {
+        match self {
+            Self::Stored(writer) => writer.old(cx, key),
+            Self::Passing { send_old: true, .. } => Ok(computed()),
+            Self::Passing { send_old: false, .. } => Ok(None),
+        }
+    }
+
+    /// Sends a change on, through the store if there is one.
+    ///
+    /// # Errors
+    /// Those of the store and of what is below.
+    pub(crate) fn send(&mut self, cx: &mut Cx, mut record: Record<K, Change<V>>) -> Result {
+        match self {
+            Self::Stored(writer) => {
+                let context_ms = record.timestamp_ms;
+                writer.put(cx, record, context_ms)
+            }
+            Self::Passing { send_old, out } => {
+                if !*send_old {
+                    record.value.old = None;
+                }
+                out.push(cx, record)
+            }
+        }
     }
 }

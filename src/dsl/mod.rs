@@ -148,13 +148,13 @@ fn source<K: Data, V: Data>(
 ) -> NodeId {
     let Consumed { key, value, extractor, ready_first, .. } = consumed;
     let make = move |build: &mut Build, children: Vec<ErasedPort>| {
-        Box::new(Decode {
-            node: build.node.clone(),
-            key: key.clone(),
-            value: value.clone(),
-            extractor: extractor.clone(),
-            out: join_children::<K, V>(children),
-        }) as Box<dyn Source>
+        Box::new(Decode::new(
+            build.node.clone(),
+            key.clone(),
+            value.clone(),
+            extractor.clone(),
+            join_children::<K, V>(children),
+        )) as Box<dyn Source>
     };
     let kind = NodeKind::Source { topics, bootstrap: ready_first, make: Arc::new(make) };
     writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })

@@ -101,13 +101,7 @@ impl<K: Data, V: Data> Ports for Typed<K, V> {
     fn source(&self) -> Arc<dyn Fn(&mut Build, Vec<ErasedPort>) -> Box<dyn Source> + Send + Sync> {
         let (key, value) = (self.key.clone(), self.value.clone());
         Arc::new(move |build: &mut Build, children: Vec<ErasedPort>| {
-            Box::new(Decode {
-                node: build.node.clone(),
-                key: key.clone(),
-                value: value.clone(),
-                extractor: None,
-                out: join_children::<K, V>(children),
-            })
+            Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), None, join_children::<K, V>(children)))
         })
     }
 }

@@ -1,12 +1,13 @@
 //! Source: bytes to a typed record; what does not decode meets the deserialization policy.
 
 use super::cx::Stage;
-use super::{Cx, Port};
-use crate::broker::RawRecord;
+use super::{Cx, Port, RecordContext};
+use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
 use crate::record::{Record, Timestamp};
 use crate::serdes::{SerdeError, SerdeRef};
 use crate::topology::Source;
+use std::rc::Rc;
 
 /// Gives each record its timestamp: from the record as consumed, and the largest timestamp of its partition so far
 /// (-1 before the first). A negative result drops the record.
@@ -17,40 +18,80 @@ pub type TimestampExtractor = std::sync::Arc<dyn Fn(&RawRecord, Timestamp) -> Ti
 
 /// Decodes a topic's records.
 pub(crate) struct Decode<K, V> {
-    pub(crate) node: String,
-    pub(crate) key: SerdeRef<K>,
-    pub(crate) value: SerdeRef<V>,
-    pub(crate) extractor: Option<TimestampExtractor>,
-    pub(crate) out: Port<K, V>,
+    node: String,
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+    extractor: Option<TimestampExtractor>,
+    out: Port<K, V>,
+    /// The next record of each of the task's inputs; without a key and value where a null is none of this type's.
+    heads: Vec<Option<Decoded<K, V>>>,
+}
+
+/// Key and value, or why there are none.
+type Decoded<K, V> = Result<(K, V), &'static str>;
+
+impl<K, V> Decode<K, V> {
+    pub(crate) fn new(
+        node: String,
+        key: SerdeRef<K>,
+        value: SerdeRef<V>,
+        extractor: Option<TimestampExtractor>,
+        out: Port<K, V>,
+    ) -> Self {
+        Self { node, key, value, extractor, out, heads: Vec::new() }
+    }
 }
 
 impl<K, V> Source for Decode<K, V> {
-    fn timestamp(&mut self, raw: &RawRecord, partition_time_ms: Timestamp) -> Timestamp {
-        match &self.extractor {
+    fn decode(
+        &mut self,
+        cx: &mut Cx,
+        input: usize,
+        partition: &Rc<TopicPartition>,
+        raw: &RawRecord,
+        partition_time_ms: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        let key = self.key.deserialize(raw.key());
+        let value = self.value.deserialize(raw.value());
+        let decoded = match (key, value) {
+            (Ok(key), Ok(value)) => Ok((key, value)),
+            (Err(SerdeError::Null), Ok(_) | Err(SerdeError::Null)) => {
+                Err("its key is null, and this stream's key type has no null")
+            }
+            (Ok(_), Err(SerdeError::Null)) => Err("its value is null, and this stream's value type has no null"),
+            (key, value) => {
+                let timestamp_ms = raw.meta.timestamp_ms;
+                cx.current = Some(RecordContext { partition: partition.clone(), raw: raw.clone(), timestamp_ms });
+                let (part, error) = match (key, value) {
+                    (Err(error), _) if !matches!(error, SerdeError::Null) => ("key", Some(error)),
+                    (_, value) => ("value", value.err()),
+                };
+                let text = error.map_or_else(String::new, |error| format!("{part} {error}"));
+                cx.faulty_record(Stage::Deserialization, &self.node, &text)?;
+                return Ok(None);
+            }
+        };
+        if self.heads.len() <= input {
+            self.heads.resize_with(input + 1, || None);
+        }
+        self.heads[input] = Some(decoded);
+        Ok(Some(match &self.extractor {
             None => raw.meta.timestamp_ms,
             Some(extractor) => extractor(raw, partition_time_ms),
-        }
+        }))
     }
 
-    fn process(&mut self, cx: &mut Cx) -> Result {
-        let Some(current) = &mut cx.current else { return Ok(()) };
-        let headers =
-            if current.raw.meta.headers.is_empty() { Default::default() } else { current.raw.meta.headers.clone() };
-        let key = self.key.deserialize(current.raw.key());
-        let value = self.value.deserialize(current.raw.value());
-        let timestamp_ms = current.timestamp_ms;
-        match (key, value) {
-            (Ok(key), Ok(value)) => self.out.push(cx, Record { key, value, timestamp_ms, headers }),
-            (Err(SerdeError::Null), _) => {
-                cx.drop_record(&self.node, "its key is null, and this stream's key type has no null");
+    fn process(&mut self, cx: &mut Cx, input: usize) -> Result {
+        let (Some(current), Some(decoded)) = (&cx.current, self.heads[input].take()) else { return Ok(()) };
+        match decoded {
+            Ok((key, value)) => {
+                let (timestamp_ms, headers) = (current.timestamp_ms, current.raw.meta.headers.clone());
+                self.out.push(cx, Record { key, value, timestamp_ms, headers })
+            }
+            Err(why) => {
+                cx.drop_record(&self.node, why);
                 Ok(())
             }
-            (Err(error), _) => cx.faulty_record(Stage::Deserialization, &self.node, &format_args!("key {error}")),
-            (_, Err(SerdeError::Null)) => {
-                cx.drop_record(&self.node, "its value is null, and this stream's value type has no null");
-                Ok(())
-            }
-            (_, Err(error)) => cx.faulty_record(Stage::Deserialization, &self.node, &format_args!("value {error}")),
         }
     }
 }

@@ -4,6 +4,7 @@ mod assignment;
 mod commit;
 mod prepare;
 mod queue;
+mod ready;
 mod shared;
 pub mod status;
 mod supervisor;

@@ -1,6 +1,7 @@
 //! One input partition of a task: the records that wait, and how far it has been read.
 
 use crate::broker::{RawRecord, TopicPartition};
+use crate::error::Result;
 use crate::record::Timestamp;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,8 +16,8 @@ pub(crate) struct Input {
     /// The end offset seen when the task started; `None` where nobody waits for it, or it has been reached.
     pub(crate) bootstrap_end: Option<i64>,
     queue: VecDeque<RawRecord>,
-    /// The timestamp of the first record in the queue, extracted once.
-    head_ms: Option<Timestamp>,
+    /// The record to process next, decoded by its source.
+    head: Option<Head>,
     /// The offset of the next record to process; what is committed.
     pub(crate) position: i64,
     /// The offset of the next record to come from the broker.
@@ -26,6 +27,15 @@ pub(crate) struct Input {
     /// The largest timestamp processed; -1 before the first.
     pub(crate) time_ms: Timestamp,
     pub(crate) paused: bool,
+    /// How long the task's other inputs wait for a record of this one, which has none (`max.task.idle.ms`).
+    deadline_ms: Option<i64>,
+}
+
+/// The record that an input's task processes next.
+pub(crate) struct Head {
+    pub(crate) raw: RawRecord,
+    /// Its timestamp as the extractor gave it; -1 where it was skipped, and stands for its offset only.
+    pub(crate) timestamp_ms: Timestamp,
 }
 
 impl Input {
@@ -36,21 +46,26 @@ impl Input {
             bootstrap: false,
             bootstrap_end: None,
             queue: VecDeque::new(),
-            head_ms: None,
+            head: None,
             position,
             fetched: position,
             end: None,
             time_ms,
             paused: false,
+            deadline_ms: None,
         }
     }
 
-    pub(crate) fn push(&mut self, record: RawRecord) {
+    /// Appends a record. True where nothing was waiting before.
+    pub(crate) fn push(&mut self, record: RawRecord) -> bool {
+        let first = self.is_empty();
         // After a pause the client may deliver again what it had dropped; what is older than what we have is not new.
         if record.meta.offset >= self.fetched {
             self.fetched = record.meta.offset + 1;
             self.queue.push_back(record);
+            return first;
         }
+        false
     }
 
     /// The partition ends at `end`, as far as is known now. Transaction markers and compaction leave gaps, so the
@@ -58,7 +73,7 @@ impl Input {
     pub(crate) fn reached_end(&mut self, end: i64) {
         self.heard_of_end(end);
         self.fetched = self.fetched.max(end);
-        if self.queue.is_empty() {
+        if self.is_empty() {
             self.position = self.position.max(end);
         }
     }
@@ -68,7 +83,15 @@ impl Input {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + usize::from(self.head.is_some())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.head.is_none()
+    }
+
+    pub(crate) fn has_head(&self) -> bool {
+        self.head.is_some()
     }
 
     /// True where everything that the partition has, as far as is known, has come.
@@ -80,32 +103,56 @@ impl Input {
         self.end.map(|end| (end - self.position).max(0))
     }
 
-    /// The timestamp of the record to process next; `extract` is asked once per record.
-    pub(crate) fn head_ms(&mut self, extract: impl FnOnce(&RawRecord, Timestamp) -> Timestamp) -> Option<Timestamp> {
-        if self.head_ms.is_none()
-            && let Some(head) = self.queue.front()
-        {
-            self.head_ms = Some(extract(head, self.time_ms));
+    /// Makes the next record the head. `decode` gives its timestamp, `None` where it is skipped because it does not decode; a
+    /// negative one skips it as well. Returns the head's timestamp; `None` where nothing waits.
+    ///
+    /// The last of several that do not decode becomes the head all the same: processing it means to commit its offset.
+    /// Source: Kafka Streams' `RecordQueue.updateHead`.
+    pub(crate) fn next_head(
+        &mut self,
+        mut decode: impl FnMut(&Rc<TopicPartition>, &RawRecord, Timestamp) -> Result<Option<Timestamp>>,
+    ) -> Result<Option<Timestamp>> {
+        let mut skipped = None;
+        while let Some(raw) = self.queue.pop_front() {
+            match decode(&self.partition, &raw, self.time_ms)? {
+                Some(timestamp_ms) if timestamp_ms >= 0 => {
+                    self.head = Some(Head { raw, timestamp_ms });
+                    return Ok(Some(timestamp_ms));
+                }
+                Some(_) => self.position = self.position.max(raw.meta.offset + 1),
+                None => skipped = Some(raw),
+            }
         }
-        self.head_ms
+        self.head = skipped.map(|raw| Head { raw, timestamp_ms: -1 });
+        Ok(self.head.as_ref().map(|head| head.timestamp_ms))
     }
 
     /// Takes the record to process next.
-    pub(crate) fn pop(&mut self) -> Option<RawRecord> {
-        self.head_ms = None;
-        self.queue.pop_front()
+    pub(crate) fn take(&mut self) -> Option<Head> {
+        let head = self.head.take();
+        self.time_ms = head.as_ref().map_or(self.time_ms, |head| self.time_ms.max(head.timestamp_ms));
+        head
     }
 
-    /// The record taken last has been processed (or dropped by policy).
-    pub(crate) fn processed(&mut self, offset: i64, timestamp_ms: Timestamp) {
-        self.position = offset + 1;
-        if self.queue.is_empty() && self.caught_up() {
+    /// The record taken last has been processed.
+    pub(crate) fn processed(&mut self, offset: i64) {
+        self.position = self.position.max(offset + 1);
+        if self.is_empty() && self.caught_up() {
             self.position = self.position.max(self.fetched);
         }
-        self.time_ms = self.time_ms.max(timestamp_ms);
         if self.bootstrap_end.is_some_and(|end| self.position >= end) {
             self.bootstrap_end = None;
         }
+    }
+
+    /// True where the task's other inputs have to wait for a record of this one: it has none, and either there is one at the
+    /// broker, or not so much time has passed since the others first had to wait.
+    pub(crate) fn must_be_waited_for(&mut self, now_ms: i64, idle_max_ms: i64) -> bool {
+        if self.has_head() || !self.caught_up() {
+            self.deadline_ms = None;
+            return !self.has_head();
+        }
+        now_ms < *self.deadline_ms.get_or_insert(now_ms.saturating_add(idle_max_ms))
     }
 
     /// True while the task's other inputs have to wait for this one.
@@ -141,12 +188,34 @@ mod tests {
         assert_eq!(input.len(), 3);
     }
 
+    fn timestamp(_: &Rc<TopicPartition>, raw: &RawRecord, _: Timestamp) -> Result<Option<Timestamp>> {
+        Ok(Some(raw.meta.timestamp_ms))
+    }
+
     #[test]
-    fn timestamps_are_extracted_once_per_head() {
+    fn negative_timestamps_are_skipped_and_partition_time_is_that_of_the_records_before() -> Result {
+        let mut input = input();
+        let times: Vec<bool> = [(0, 7), (1, -1), (2, 5)].map(|(offset, ms)| input.push(record(offset, ms))).into();
+        assert_eq!(times, [true, false, false]);
+        assert_eq!(input.next_head(timestamp)?, Some(7));
+        assert_eq!(input.take().map(|head| head.timestamp_ms), Some(7));
+        let mut seen = Vec::new();
+        let next = input.next_head(|tp, raw, time_ms| {
+            seen.push(time_ms);
+            timestamp(tp, raw, time_ms)
+        })?;
+        assert_eq!((next, seen, input.position), (Some(5), vec![7, 7], 2));
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_of_those_that_do_not_decode_is_taken_for_its_offset() -> Result {
         let mut input = input();
         input.push(record(0, 7));
-        assert_eq!(input.head_ms(|r, _| r.meta.timestamp_ms), Some(7));
-        assert_eq!(input.head_ms(|_, _| unreachable!("known already")), Some(7));
+        input.push(record(1, 8));
+        assert_eq!(input.next_head(|_, _, _| Ok(None))?, Some(-1));
+        assert_eq!((input.len(), input.take().map(|head| head.raw.meta.offset)), (1, Some(1)));
+        Ok(())
     }
 
     #[test]
@@ -159,13 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_moves_the_position_over_markers_only_when_nothing_waits() {
+    fn the_end_moves_the_position_over_markers_only_when_nothing_waits() -> Result {
         let mut input = input();
         input.push(record(0, 1));
         input.reached_end(2);
         assert_eq!(input.position, 0);
-        input.pop();
-        input.processed(0, 1);
+        input.next_head(timestamp)?;
+        input.take();
+        input.processed(0);
         assert_eq!(input.position, 2);
+        Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 use super::commit::Changelogs;
 use super::queue::Input;
+use super::ready::Ready;
 use super::status::{PartitionStatus, RestoreStatus, StoreStatus, TaskStateName, TaskStatus};
-use crate::broker::{Outgoing, TopicPartition};
+use crate::broker::{Outgoing, RawRecord, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::operators::{Cx, Hooks, RecordContext};
 use crate::state::StoreId;
@@ -39,8 +40,10 @@ pub(crate) struct Task {
     pub(crate) cx: Cx,
     /// `max.task.idle.ms`.
     pub(crate) idle_max_ms: i64,
-    /// Since when records wait for an empty input that has no lag.
-    idle_since_ms: Option<i64>,
+    /// The inputs that have a record to process.
+    ready: Ready,
+    /// The inputs that had none when one came, in that order.
+    arrived: Vec<usize>,
     /// Something has been processed since the last commit.
     pub(crate) dirty: bool,
     /// Where its stores are logged.
@@ -64,7 +67,8 @@ impl Task {
             sources,
             cx,
             idle_max_ms,
-            idle_since_ms: None,
+            ready: Ready::default(),
+            arrived: Vec::new(),
             dirty: false,
             changelogs: Changelogs::default(),
             stores: Vec::new(),
@@ -79,8 +83,16 @@ impl Task {
         self.inputs.iter().filter_map(Input::lag).sum()
     }
 
+    /// Takes a record for its input number `input`.
+    pub(crate) fn push(&mut self, input: usize, record: RawRecord) {
+        if self.inputs[input].push(record) {
+            self.arrived.push(input);
+        }
+    }
+
     /// Processes up to `records_max` records, in the order of their timestamps across the inputs, and hands what they
-    /// produce to `send`. Returns how many it processed. A panic in user code becomes an error that names the record.
+    /// produce to `send`, also that of a record that fails. Returns how many it processed. A panic in user code becomes an
+    /// error that names the record.
     pub(crate) fn process(
         &mut self,
         now_ms: i64,
@@ -88,32 +100,36 @@ impl Task {
         mut send: impl FnMut(Outgoing<'_>) -> Result,
     ) -> Result<usize> {
         let run = catch_unwind(AssertUnwindSafe(|| self.run(now_ms, records_max, &mut send)));
-        match run {
-            Ok(result) => result,
-            Err(panic) => Err(self.panicked(&*panic)),
+        let result = run.unwrap_or_else(|panic| Err(self.panicked(&*panic)));
+        if result.as_ref().is_err_and(|error| !error.is_retriable()) {
+            // The task ends here; that its last words get through is worth an attempt, and no second error.
+            let _ = self.cx.outbox.drain(send);
         }
+        result
     }
 
     fn run(&mut self, now_ms: i64, records_max: usize, send: &mut impl FnMut(Outgoing<'_>) -> Result) -> Result<usize> {
         // What the producer had no room for in an earlier turn goes first; as long as it has none, nothing is processed.
         self.cx.outbox.drain(&mut *send)?;
+        for input in std::mem::take(&mut self.arrived) {
+            self.next_head(input)?;
+        }
         let mut count = 0;
         while count < records_max {
-            let Some((i, timestamp_ms)) = self.choose(now_ms) else { break };
-            let input = &mut self.inputs[i];
-            let Some(raw) = input.pop() else { break };
-            let offset = raw.meta.offset;
-            let source = input.source;
-            self.cx.current = Some(RecordContext { partition: input.partition.clone(), raw, timestamp_ms });
+            let Some(i) = self.choose(now_ms) else { break };
+            let Some(head) = self.inputs[i].take() else { break };
+            let (offset, timestamp_ms) = (head.raw.meta.offset, head.timestamp_ms);
             self.dirty = true;
-            if timestamp_ms < 0 {
-                self.cx.drop_record("source", "its timestamp is negative");
-            } else {
+            if timestamp_ms >= 0 {
+                let input = &self.inputs[i];
+                let (source, partition) = (input.source, input.partition.clone());
+                self.cx.current = Some(RecordContext { partition, raw: head.raw, timestamp_ms });
                 self.cx.stream_time_ms = self.cx.stream_time_ms.max(timestamp_ms);
-                self.sources[source].process(&mut self.cx)?;
+                self.sources[source].process(&mut self.cx, i)?;
                 self.cx.counts.processed += 1;
             }
-            self.inputs[i].processed(offset, timestamp_ms);
+            self.inputs[i].processed(offset);
+            self.next_head(i)?;
             count += 1;
             if self.cx.outbox.len_bytes() > OUTBOX_BYTES_MAX {
                 self.cx.current = None;
@@ -125,47 +141,40 @@ impl Task {
         Ok(count)
     }
 
+    /// Decodes the next record of this input, where it has one, and lets the input be chosen.
+    fn next_head(&mut self, i: usize) -> Result {
+        let Self { inputs, sources, cx, .. } = self;
+        let source = &mut sources[inputs[i].source];
+        let head_ms = inputs[i].next_head(|partition, raw, time_ms| {
+            let timestamp_ms = source.decode(cx, i, partition, raw, time_ms)?;
+            if timestamp_ms.is_some_and(|ms| ms < 0) {
+                let (partition, raw, timestamp_ms) = (partition.clone(), raw.clone(), raw.meta.timestamp_ms);
+                cx.current = Some(RecordContext { partition, raw, timestamp_ms });
+                cx.drop_record("source", "its timestamp is negative");
+            }
+            Ok(timestamp_ms)
+        })?;
+        if let Some(head_ms) = head_ms {
+            self.ready.offer(head_ms, i);
+        }
+        Ok(())
+    }
+
     /// The input whose record is next: the smallest timestamp, as soon as every input has a record or is known to have
     /// none (then after `max.task.idle.ms`; negative: at once). Source: KIP-695, `PartitionGroup`.
-    fn choose(&mut self, now_ms: i64) -> Option<(usize, i64)> {
-        self.waiting_for = None;
+    fn choose(&mut self, now_ms: i64) -> Option<usize> {
         let bootstrapping = self.inputs.iter_mut().position(Input::is_bootstrapping);
-        let mut best: Option<(usize, i64)> = None;
-        let (mut unknown, mut empty) = (None, None);
-        for (i, input) in self.inputs.iter_mut().enumerate() {
-            if bootstrapping.is_some() && !input.bootstrap {
-                continue;
-            }
-            let source = &mut self.sources[input.source];
-            match input.head_ms(|raw, time_ms| source.timestamp(raw, time_ms)) {
-                Some(ms) if best.is_none_or(|(_, best_ms)| ms < best_ms) => best = Some((i, ms)),
-                Some(_) => {}
-                None if input.caught_up() => empty = Some(i),
-                None => unknown = Some(i),
-            }
+        self.waiting_for = bootstrapping;
+        if bootstrapping.is_some() {
+            let inputs = &self.inputs;
+            return self.ready.take_of(|i| inputs[i].bootstrap);
         }
-        let Some(best) = best else {
-            self.waiting_for = bootstrapping;
-            self.idle_since_ms = None;
-            return None;
-        };
-        if self.idle_max_ms < 0 || bootstrapping.is_some() {
-            return Some(best);
+        let everywhere = self.ready.len() == self.inputs.len();
+        if self.ready.len() > 0 && self.idle_max_ms >= 0 && !everywhere {
+            self.waiting_for =
+                self.inputs.iter_mut().position(|input| input.must_be_waited_for(now_ms, self.idle_max_ms));
         }
-        if unknown.is_some() {
-            self.waiting_for = unknown;
-            return None;
-        }
-        if empty.is_some() && self.idle_max_ms > 0 {
-            let since_ms = *self.idle_since_ms.get_or_insert(now_ms);
-            if now_ms - since_ms < self.idle_max_ms {
-                self.waiting_for = empty;
-                return None;
-            }
-        } else {
-            self.idle_since_ms = None;
-        }
-        Some(best)
+        if self.waiting_for.is_some() { None } else { self.ready.take() }
     }
 
     /// Its stores are complete: it runs.

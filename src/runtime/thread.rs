@@ -206,7 +206,7 @@ impl StreamThread {
             // Several sub-topologies may read one topic; nearly always it is one.
             for (id, input) in &routes[meta.source as usize] {
                 if let Some(task) = self.tasks.get_mut(id) {
-                    task.inputs[*input].push(RawRecord { bytes: bytes.clone(), meta: meta.clone() });
+                    task.push(*input, RawRecord { bytes: bytes.clone(), meta: meta.clone() });
                 }
             }
         }

@@ -4,7 +4,7 @@ mod describe;
 mod java_order;
 pub mod split;
 
-use crate::broker::RawRecord;
+use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
 use crate::operators::{Cx, ErasedPort, Hook, Hooks};
 use crate::record::Timestamp;
@@ -45,11 +45,22 @@ impl TopicName {
 }
 
 /// The entry of a task: gets a topic's raw records and decodes them.
+///
+/// A record is decoded when it becomes the first of its input, so that the task can choose among its inputs by timestamp;
+/// the source keeps what it decoded until the record's turn comes.
 pub trait Source {
-    /// The record's timestamp, by which the task chooses among its partitions. Negative: the record is dropped.
-    fn timestamp(&mut self, raw: &RawRecord, partition_time_ms: Timestamp) -> Timestamp;
-    /// Decodes the record and pushes it through the task. What the error policy covers is handled inside.
-    fn process(&mut self, cx: &mut Cx) -> Result;
+    /// Decodes `raw`, the next record of the task's input number `input`, and returns its timestamp; a negative one drops the
+    /// record. `None`: it does not decode, and the error policy lets it be skipped.
+    fn decode(
+        &mut self,
+        cx: &mut Cx,
+        input: usize,
+        partition: &Rc<TopicPartition>,
+        raw: &RawRecord,
+        partition_time_ms: Timestamp,
+    ) -> Result<Option<Timestamp>>;
+    /// Pushes the record that was decoded last for `input` through the task.
+    fn process(&mut self, cx: &mut Cx, input: usize) -> Result;
 }
 
 /// What a node is for.

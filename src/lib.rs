@@ -34,7 +34,7 @@ pub mod testing;
 pub mod prelude {
     pub use crate::config::Config;
     pub use crate::dsl::{
-        Branched, Consumed, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamsBuilder,
+        Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamsBuilder,
     };
     pub use crate::error::{Error, Result};
     pub use crate::record::{Headers, Record};

@@ -2,6 +2,8 @@
 
 mod branch;
 mod graph;
+mod grouped;
+mod grouped_table;
 mod kstream;
 mod ktable;
 mod optimize;
@@ -12,6 +14,8 @@ mod table_node;
 mod writer;
 
 pub use branch::{Branched, BranchedKStream, Branches};
+pub use grouped::{Grouped, KGroupedStream};
+pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;
 pub use ktable::KTable;
 pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned};

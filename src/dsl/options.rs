@@ -116,6 +116,7 @@ pub struct Materialized<K, V> {
     pub(crate) retention_ms: Option<i64>,
     /// A versioned store, and how long its history is.
     pub(crate) history_ms: Option<i64>,
+    pub(crate) operator: Option<String>,
 }
 
 impl<K, V> Default for Materialized<K, V> {
@@ -130,6 +131,7 @@ impl<K, V> Default for Materialized<K, V> {
             topic_config: Vec::new(),
             retention_ms: None,
             history_ms: None,
+            operator: None,
         }
     }
 }
@@ -146,6 +148,7 @@ impl<K, V> Clone for Materialized<K, V> {
             topic_config: self.topic_config.clone(),
             retention_ms: self.retention_ms,
             history_ms: self.history_ms,
+            operator: self.operator.clone(),
         }
     }
 }
@@ -180,6 +183,31 @@ impl<K, V> Materialized<K, V> {
     /// Sets the serdes; without them those of the input are taken, where they fit.
     pub fn serdes(mut self, key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
         (self.key, self.value) = (Some(key), Some(value));
+        self
+    }
+
+    /// Values as JSON, keys as those of the input.
+    pub fn json(mut self) -> Self
+    where
+        V: Serialize + DeserializeOwned + 'static,
+    {
+        self.value = Some(formats::json());
+        self
+    }
+
+    /// Values with the serde of their type, keys as those of the input.
+    pub fn values(mut self) -> Self
+    where
+        V: DefaultSerde,
+    {
+        self.value = Some(V::serde());
+        self
+    }
+
+    /// Names the operator that fills the store, in place of its generated name.
+    #[doc(alias = "Named")]
+    pub fn operator(mut self, name: impl Into<String>) -> Self {
+        self.operator = Some(name.into());
         self
     }
 

@@ -1,6 +1,7 @@
 //! Operators: what a record meets between source and sink. One file each; an operator knows the next port, its stores and
 //! [`Cx`], and neither Kafka nor the runtime.
 
+pub(crate) mod aggregate;
 pub(crate) mod branch;
 pub mod cx;
 pub(crate) mod filter;
@@ -11,6 +12,8 @@ pub(crate) mod map;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod stream_table_join;
+pub(crate) mod table_aggregate;
+pub(crate) mod table_group;
 pub(crate) mod table_join;
 pub(crate) mod table_source;
 pub(crate) mod table_store;

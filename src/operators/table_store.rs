@@ -85,6 +85,18 @@ pub(crate) struct TableWriter<K, V> {
 }
 
 impl<K: Clone, V: Clone> TableWriter<K, V> {
+    /// The store of one task with the port behind it.
+    pub(crate) fn new(
+        node: &str,
+        store: StoreId,
+        key: SerdeRef<K>,
+        value: SerdeRef<V>,
+        send_old: bool,
+        out: Port<K, Change<V>>,
+    ) -> Self {
+        Self { rows: TableStore::new(node, store, key, value), send_old, out }
+    }
+
     /// The row's value before it is changed; `None` also where nobody below wants to know it.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Bytes to values and back.
 
+pub(crate) mod change;
 pub mod formats;
 mod json_object;
 mod json_scan;

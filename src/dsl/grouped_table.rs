@@ -1,0 +1,237 @@
+//! `KGroupedTable`: rows of a table brought together by a new key, and their aggregations.
+
+use super::graph::{GraphId, GraphNode};
+use super::grouped::{store_name, stored_table, table_of, unknown_serdes};
+use super::writer::Writer;
+use super::{Grouped, KTable, Materialized};
+use crate::operators::sink::{Encode, Partitioning};
+use crate::operators::source::Decode;
+use crate::operators::table_aggregate::{Step, TableAggregate};
+use crate::operators::table_group::{Mapper, TableGroup};
+use crate::operators::{ErasedPort, Port, join_children};
+use crate::record::{Change, Data};
+use crate::serdes::change::Changes;
+use crate::serdes::{DefaultSerde, SerdeRef};
+use crate::topology::{Build, Node, NodeId, NodeKind, Source, TopicName};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A table whose rows are brought together by a new key. Made by [`KTable::group_by`].
+///
+/// A change of a row leaves its old group and enters its new one, so every aggregation needs a way to take a value out
+/// again.
+pub struct KGroupedTable<K, V> {
+    graph: super::graph::Graph,
+    node: GraphId,
+    grouped: Grouped<K, V>,
+    repartitioned: Rc<RefCell<Option<GraphId>>>,
+}
+
+impl<K: Data, V: Data> KTable<K, V> {
+    /// Brings the rows together by a new key.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # let builder = StreamsBuilder::new();
+    /// let city_of_person = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let people_per_city = city_of_person
+    ///     .group_by(|person, city| (city.clone(), person.clone()), Grouped::keys().values())
+    ///     .count(Materialized::rocksdb("people-per-city"));
+    /// people_per_city.to_stream().to("people-per-city", Produced::default());
+    /// # builder.build()?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "groupBy")]
+    pub fn group_by<K2: Data + PartialEq, V2: Data>(
+        &self,
+        f: impl Fn(&K, &V) -> (K2, V2) + Send + Sync + 'static,
+        grouped: Grouped<K2, V2>,
+    ) -> KGroupedTable<K2, V2> {
+        self.group_by_with(move |k, v| Some(f(k, v)), grouped)
+    }
+
+    /// As [`group_by`](Self::group_by); rows for which `f` gives `None` are in no group.
+    pub fn group_by_with<K2: Data + PartialEq, V2: Data>(
+        &self,
+        f: impl Fn(&K, &V) -> Option<(K2, V2)> + Send + Sync + 'static,
+        grouped: Grouped<K2, V2>,
+    ) -> KGroupedTable<K2, V2> {
+        self.table.send_old_values(true);
+        let name = self.graph.name_or(grouped.name.as_deref(), "KTABLE-SELECT");
+        let mapper: Mapper<K, V, K2, V2> = Arc::new(f);
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            let versioned = writer.versioned_parents.iter().any(|versioned| *versioned);
+            writer.processor(name, parents, move |build: &mut Build, out: Port<K2, Change<V2>>| {
+                let (node, mapper) = (build.node.clone(), mapper.clone());
+                Box::new(TableGroup { node, mapper, versioned, out }) as Port<K, Change<V>>
+            })
+        };
+        let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        let node = self.graph.add(GraphNode { name, parents, write, ..GraphNode::default() });
+        KGroupedTable { graph: self.graph.clone(), node, grouped, repartitioned: Rc::default() }
+    }
+}
+
+impl<K: Data, V: Data> KGroupedTable<K, V> {
+    /// Counts the rows of each group.
+    pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        let value = materialized.value.clone().or_else(|| Some(i64::serde()));
+        self.aggregate_with(
+            || Some(0),
+            |_, _, n| n.map(|n| n + 1),
+            |_, _, n| n.map(|n| n - 1),
+            Materialized { value, ..materialized },
+        )
+    }
+
+    /// Combines the values of each group with each other: the first one as it is, every further one by `adder`; what is
+    /// gone is taken out by `subtractor`.
+    pub fn reduce(
+        &self,
+        adder: impl Fn(&V, &V) -> V + Send + Sync + 'static,
+        subtractor: impl Fn(&V, &V) -> V + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<K, V> {
+        self.reduce_with(move |a, b| Some(adder(a, b)), move |a, b| Some(subtractor(a, b)), materialized)
+    }
+
+    /// As [`reduce`](Self::reduce); `None` deletes the row.
+    pub fn reduce_with(
+        &self,
+        adder: impl Fn(&V, &V) -> Option<V> + Send + Sync + 'static,
+        subtractor: impl Fn(&V, &V) -> Option<V> + Send + Sync + 'static,
+        materialized: Materialized<K, V>,
+    ) -> KTable<K, V> {
+        let value = materialized.value.clone().or_else(|| self.grouped.value.clone());
+        self.aggregation(
+            "REDUCE",
+            || None,
+            move |_, value: &V, so_far: Option<V>| match so_far {
+                None => Some(value.clone()),
+                Some(so_far) => adder(&so_far, value),
+            },
+            move |_, value: &V, so_far: Option<V>| so_far.and_then(|so_far| subtractor(&so_far, value)),
+            Materialized { value, ..materialized },
+        )
+    }
+
+    /// Folds the values of each group into one of another type; `subtractor` takes out what is gone.
+    pub fn aggregate<A: Data>(
+        &self,
+        initializer: impl Fn() -> A + Send + Sync + 'static,
+        adder: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+        subtractor: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
+        self.aggregate_with(
+            move || Some(initializer()),
+            move |k, v, a| a.map(|a| adder(k, v, a)),
+            move |k, v, a| a.map(|a| subtractor(k, v, a)),
+            materialized,
+        )
+    }
+
+    /// As [`aggregate`](Self::aggregate), where `None` is "no row".
+    pub fn aggregate_with<A: Data>(
+        &self,
+        initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
+        adder: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        subtractor: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
+        self.aggregation("AGGREGATE", initializer, adder, subtractor, materialized)
+    }
+
+    fn aggregation<A: Data>(
+        &self,
+        operator: &str,
+        initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
+        adder: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        subtractor: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
+        let graph = &self.graph;
+        // Kafka Streams names the stores of all three after the aggregate.
+        let store = store_name(graph, &materialized, "KTABLE-AGGREGATE");
+        let given = materialized.operator.as_deref();
+        let (sink, source) = (graph.next_name("KSTREAM-SINK"), graph.next_name("KSTREAM-SOURCE"));
+        let sink = given.map_or(sink, |name| format!("{name}-sink"));
+        let source = given.map_or(source, |name| format!("{name}-source"));
+        let name = graph.name_or(given, &format!("KTABLE-{operator}"));
+        let serdes = self.grouped.key.clone().zip(self.grouped.value.clone());
+        let table = stored_table(graph, &store, &materialized, self.grouped.key.clone());
+        let (Some(serdes), Some(table)) = (serdes, table) else {
+            graph.fail(
+                crate::error::Error::new(crate::error::Kind::Topology, "the serdes of a grouped table are not known")
+                    .store(&store)
+                    .hint("give them with Grouped::with"),
+            );
+            return unknown_serdes(graph, self.node, vec![self.node]);
+        };
+        let parent = self.repartition(&store, sink, source, serdes);
+        let versioned = Some(materialized.history_ms.is_some());
+        let (initializer, adder, subtractor): (Arc<dyn Fn() -> Option<A> + Send + Sync>, Step<K, V, A>, Step<K, V, A>) =
+            (Arc::new(initializer), Arc::new(adder), Arc::new(subtractor));
+        let written = table.clone();
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            let made = written.clone();
+            let node = writer.processor(name, parents, move |build: &mut Build, out: Port<K, Change<A>>| {
+                Box::new(TableAggregate {
+                    node: build.node.clone(),
+                    initializer: initializer.clone(),
+                    adder: adder.clone(),
+                    subtractor: subtractor.clone(),
+                    table: made.writer(build, out),
+                }) as Port<K, Change<V>>
+            });
+            writer.store(materialized.table_spec(&written.store, writer.defaults.engine), &[node]);
+            node
+        };
+        let (parents, write) = (vec![parent], Some(Box::new(write) as _));
+        let node = graph.add(GraphNode { name, parents, versioned, write, ..GraphNode::default() });
+        table_of(graph, node, vec![parent], table)
+    }
+
+    /// The repartition topic of changes, and the two nodes around it. Unlike a stream's it has no filter.
+    fn repartition(&self, store: &str, sink: String, source: String, serdes: (SerdeRef<K>, SerdeRef<V>)) -> GraphId {
+        let base = self.grouped.name.as_deref();
+        let known = *self.repartitioned.borrow();
+        if let (Some(node), Some(_)) = (known, base) {
+            return node;
+        }
+        let topic = format!("{}-repartition", base.unwrap_or(store));
+        let (key, value) = serdes;
+        let value: SerdeRef<Change<V>> = Arc::new(Changes(value));
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            writer.internal_topic(&topic, None);
+            let topic_name = TopicName::Internal(topic);
+            let (key_out, value_out, on_broker) = (key.clone(), value.clone(), topic_name.clone());
+            writer.sink(&sink, parents, Some(topic_name.clone()), move |build: &mut Build| {
+                let topic = on_broker.on_broker(build.application_id);
+                Box::new(Encode {
+                    node: build.node.clone(),
+                    topic: build.outbox.topic(&topic),
+                    key: key_out.clone(),
+                    value: value_out.clone(),
+                    partitioning: Partitioning::ByKey,
+                }) as Port<K, Change<V>>
+            });
+            let make = move |build: &mut Build, children: Vec<ErasedPort>| {
+                Box::new(Decode {
+                    node: build.node.clone(),
+                    key: key.clone(),
+                    value: value.clone(),
+                    extractor: None,
+                    out: join_children::<K, Change<V>>(children),
+                }) as Box<dyn Source>
+            };
+            let kind = NodeKind::Source { topics: vec![topic_name], bootstrap: false, make: Arc::new(make) };
+            writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })
+        };
+        let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        let node = self.graph.add(GraphNode { name: source, parents, write, ..GraphNode::default() });
+        *self.repartitioned.borrow_mut() = Some(node);
+        node
+    }
+}

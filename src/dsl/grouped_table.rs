@@ -218,13 +218,8 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
                 }) as Port<K, Change<V>>
             });
             let make = move |build: &mut Build, children: Vec<ErasedPort>| {
-                Box::new(Decode {
-                    node: build.node.clone(),
-                    key: key.clone(),
-                    value: value.clone(),
-                    extractor: None,
-                    out: join_children::<K, Change<V>>(children),
-                }) as Box<dyn Source>
+                let out = join_children::<K, Change<V>>(children);
+                Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), None, out)) as Box<dyn Source>
             };
             let kind = NodeKind::Source { topics: vec![topic_name], bootstrap: false, make: Arc::new(make) };
             writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })

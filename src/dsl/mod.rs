@@ -1,6 +1,7 @@
 //! The DSL: typed handles over an untyped graph. A handle holds no data; adding an operator adds a node.
 
 mod branch;
+mod cogrouped;
 mod graph;
 mod grouped;
 mod grouped_table;
@@ -14,6 +15,7 @@ mod table_node;
 mod writer;
 
 pub use branch::{Branched, BranchedKStream, Branches};
+pub use cogrouped::CogroupedKStream;
 pub use grouped::{Grouped, KGroupedStream};
 pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;

@@ -6,9 +6,17 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::state::Changelog;
 use crate::topology::split::{SubTopology, sub_topologies};
-use crate::topology::{NodeId, NodeKind, TopicName, Topology};
+use crate::topology::{InternalTopic, NodeId, NodeKind, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// What Kafka Streams sets for repartition topics: nothing is deleted by time; what was consumed is purged.
+const REPARTITION_CONFIG: &[(&str, &str)] = &[
+    ("cleanup.policy", "delete"),
+    ("message.timestamp.type", "CreateTime"),
+    ("retention.ms", "-1"),
+    ("segment.bytes", "52428800"),
+];
 
 /// The topology as it meets one application's topics.
 pub(crate) struct Plan {
@@ -53,7 +61,11 @@ impl Plan {
             }
             topics
         };
-        self.topology.stores.keys().map(sources).collect()
+        let declared = self.topology.copartitioned.iter().map(|group| {
+            let topics = group.iter().flat_map(|source| self.topology.nodes[source.0].source_topics());
+            topics.map(|topic| topic.on_broker(application_id).into()).collect::<BTreeSet<Arc<str>>>()
+        });
+        self.topology.stores.keys().map(sources).chain(declared).collect()
     }
 
     fn topics_above(&self, node: NodeId, application_id: &str, topics: &mut BTreeSet<Arc<str>>) {
@@ -64,6 +76,67 @@ impl Plan {
         }
     }
 
+    /// Repartition topics and the like, by their names on the broker.
+    fn internal_topics(&self, application_id: &str) -> BTreeMap<Arc<str>, InternalTopic> {
+        let name = |name: &String| TopicName::Internal(name.clone()).on_broker(application_id).into();
+        self.topology.internal_topics.iter().map(|(topic, spec)| (name(topic), spec.clone())).collect()
+    }
+
+    /// Finds how many partitions each repartition topic gets: as many as it was asked to have, else as many as the topics
+    /// that it is joined with, else as many as the largest topic of the sub-topology that writes it.
+    /// Source: `RepartitionTopics.setRepartitionSourceTopicPartitionCount`, `CopartitionedTopicsEnforcer`.
+    fn count_repartitions(
+        &self,
+        application_id: &str,
+        internal: &BTreeMap<Arc<str>, InternalTopic>,
+        counts: &mut BTreeMap<Arc<str>, i32>,
+    ) -> Result {
+        let mut open: BTreeSet<Arc<str>> = BTreeSet::new();
+        for (name, topic) in internal {
+            match topic.partitions {
+                Some(partitions) => drop(counts.insert(name.clone(), partitions)),
+                None => drop(open.insert(name.clone())),
+            }
+        }
+        let groups = self.copartitioned(application_id);
+        while !open.is_empty() {
+            let found: Vec<(Arc<str>, i32)> = open
+                .iter()
+                .filter_map(|topic| Some((topic.clone(), self.upstream_count(application_id, topic, counts)?)))
+                .collect();
+            if found.is_empty() {
+                let list: Vec<_> = open.iter().map(ToString::to_string).collect();
+                let what = format!("the partition counts of {} depend on each other", list.join(", "));
+                return Err(Error::new(Kind::Topology, what).hint("give one of them with Repartitioned::partitions"));
+            }
+            for (topic, count) in found {
+                open.remove(&topic);
+                counts.insert(topic, count);
+            }
+        }
+        for group in &groups {
+            let asked = |topic: &&Arc<str>| internal.get(*topic).is_none_or(|topic| topic.partitions.is_some());
+            let all = || group.iter().filter_map(|topic| counts.get(topic).copied()).max();
+            let fixed = group.iter().filter(asked).filter_map(|topic| counts.get(topic).copied()).max();
+            let Some(count) = fixed.or_else(all) else { continue };
+            for topic in group.iter().filter(|topic| !asked(topic)) {
+                counts.insert(topic.clone(), count);
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition count of the largest topic above the sinks that write `topic`; `None` while one of them is unknown.
+    fn upstream_count(&self, application_id: &str, topic: &Arc<str>, counts: &BTreeMap<Arc<str>, i32>) -> Option<i32> {
+        let mut above = BTreeSet::new();
+        for sub in &self.sub_topologies {
+            if sub.sink_topics.iter().any(|sink| *sink.on_broker(application_id) == **topic) {
+                above.extend(sub.source_topics.iter().map(|source| Arc::<str>::from(source.on_broker(application_id))));
+            }
+        }
+        above.iter().map(|topic| counts.get(topic).copied()).try_fold(0, |max, count| count.map(|count| max.max(count)))
+    }
+
     /// Looks the topics up, checks them, and creates the changelogs that are missing. Returns the partition counts of the
     /// source topics.
     ///
@@ -71,13 +144,15 @@ impl Plan {
     /// [`Kind::Topology`] where a topic is missing or partition counts do not fit, [`Kind::Broker`] where the broker gives
     /// no answer (worth trying again).
     pub(crate) fn prepare(&self, admin: &mut dyn Admin, config: &Config) -> Result<BTreeMap<Arc<str>, i32>> {
-        let sources: Vec<Arc<str>> = self.source_topics().into_iter().collect();
+        let internal = self.internal_topics(&config.application_id);
+        let sources: Vec<Arc<str>> = self.source_topics().into_iter().filter(|t| !internal.contains_key(t)).collect();
         let names: Vec<String> = sources.iter().map(ToString::to_string).collect();
         let mut counts = BTreeMap::new();
         for (topic, info) in sources.iter().zip(admin.topics(&names)?) {
             let info = info.ok_or_else(|| missing(topic, "source"))?;
             counts.insert(topic.clone(), info.partitions);
         }
+        self.count_repartitions(&config.application_id, &internal, &mut counts)?;
         let written: Vec<String> = self.written_topics(config).into_iter().collect();
         for (topic, info) in written.iter().zip(admin.topics(&written)?) {
             if info.is_none() {
@@ -99,12 +174,25 @@ impl Plan {
                 .hint("give the joined topics equal partition counts, and write both with the same partitioner"));
             }
         }
-        self.changelogs(admin, config, &counts)?;
+        self.create_internal_topics(admin, config, &internal, &counts)?;
         Ok(counts)
     }
 
-    fn changelogs(&self, admin: &mut dyn Admin, config: &Config, counts: &BTreeMap<Arc<str>, i32>) -> Result {
-        let mut wanted = Vec::new();
+    /// Creates the repartition topics and changelogs that are missing, and checks those that are there.
+    fn create_internal_topics(
+        &self,
+        admin: &mut dyn Admin,
+        config: &Config,
+        internal: &BTreeMap<Arc<str>, InternalTopic>,
+        counts: &BTreeMap<Arc<str>, i32>,
+    ) -> Result {
+        let repartition = |name: &Arc<str>| NewTopic {
+            name: name.to_string(),
+            partitions: counts[name],
+            replication: config.replication_factor,
+            config: REPARTITION_CONFIG.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        };
+        let mut wanted: Vec<NewTopic> = internal.keys().map(repartition).collect();
         for (sub_topology, inputs) in self.sub_topologies.iter().zip(&self.inputs) {
             let partitions = inputs.iter().map(|topic| counts[topic]).max().unwrap_or(0);
             for store in &sub_topology.stores {
@@ -144,7 +232,7 @@ impl Plan {
             return Ok(());
         }
         for topic in &create {
-            tracing::info!(topic = topic.name, partitions = topic.partitions, "creating changelog topic");
+            tracing::info!(topic = topic.name, partitions = topic.partitions, "creating internal topic");
         }
         admin.create_topics(&create)
     }

@@ -49,6 +49,13 @@ pub(crate) struct StoredTable<K, V> {
     pub(crate) send_old: Flag,
 }
 
+impl<K, V> StoredTable<K, V> {
+    /// A table with a store.
+    pub(crate) fn new(store: String, (key, value): (SerdeRef<K>, SerdeRef<V>), send_old: Flag) -> Self {
+        Self { store, key, value, materialized: Flag::new(true), send_old }
+    }
+}
+
 impl<K: Data, V: Data> StoredTable<K, V> {
     /// The typed store of one task, where there is one.
     pub(crate) fn rows(&self, build: &mut Build) -> Option<TableStore<K, V>> {

@@ -11,7 +11,10 @@ mod optimize;
 mod options;
 mod repartition;
 mod stream_table;
+mod table_join;
 mod table_node;
+mod table_values;
+mod to_table;
 mod writer;
 
 pub use branch::{Branched, BranchedKStream, Branches};
@@ -20,7 +23,7 @@ pub use grouped::{Grouped, KGroupedStream};
 pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;
 pub use ktable::KTable;
-pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned};
+pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined};
 pub use writer::Defaults;
 
 use crate::config::Optimization;

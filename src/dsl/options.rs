@@ -246,6 +246,18 @@ impl<K, V> Materialized<K, V> {
         self
     }
 
+    /// False for [`Materialized::default`]: as if it had not been mentioned. Kafka Streams numbers things otherwise if it is.
+    pub(crate) fn is_given(&self) -> bool {
+        let stored = self.name.is_some() || self.engine.is_some() || self.logging_off || self.caching_off;
+        let kept = self.retention_ms.is_some() || self.history_ms.is_some() || !self.topic_config.is_empty();
+        stored || kept || self.key.is_some() || self.value.is_some()
+    }
+
+    /// Whether the table that it is for is versioned; `None`: nothing is said, as the tables above.
+    pub(crate) fn is_versioned(&self) -> Option<bool> {
+        self.is_given().then_some(self.history_ms.is_some())
+    }
+
     /// The store as the topology has it.
     pub(crate) fn spec(&self, name: &str, kind: StoreKind, default_engine: Engine) -> StoreSpec {
         let changelog =
@@ -301,6 +313,20 @@ impl<K, V> Joined<K, V> {
     pub fn grace_ms(mut self, grace_ms: i64) -> Self {
         self.grace_ms = Some(grace_ms);
         self
+    }
+}
+
+/// What a join of tables may be told: its name, which its nodes, topics and stores are named after.
+#[derive(Debug, Clone, Default)]
+pub struct TableJoined {
+    pub(crate) name: Option<String>,
+}
+
+impl TableJoined {
+    /// Names the join.
+    #[doc(alias = "as")]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()) }
     }
 }
 

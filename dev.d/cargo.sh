@@ -24,6 +24,15 @@ build() {
   echo "$CARGO_TARGET_DIR/release/watersmeet"
 }
 
+oracle() {
+  first_time
+  local program
+  program=$(cargo test --release --locked --no-run --test oracle --message-format=short 2>&1 | tee /dev/stderr |
+    sed -n 's/.*Executable.*(\(.*\))$/\1/p' | tail -n 1)
+  [ -n "$program" ] || fail 1 "the program of the cases does not compile"
+  exec "$program" "$@"
+}
+
 bench() {
   local name args=
   for name in "$@"; do args="$args --bench $name"; done

@@ -68,6 +68,11 @@ impl Topic {
 }
 
 impl StoredRecord {
+    /// Its place among all records of the broker, by which topics can be brought into the order of writing.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     fn bytes(&self) -> usize {
         let len = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
         let headers: usize = self.headers.iter().map(|h| h.name.len() + len(&h.value)).sum();

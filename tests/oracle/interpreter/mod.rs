@@ -1,0 +1,155 @@
+//! Builds a topology from the steps of a case: one call of the DSL per step.
+
+mod options;
+mod streams;
+mod tables;
+
+use crate::case::{Fields, Stop};
+use crate::val::{Type, Val, Var, render};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use watersmeet::dsl::{Defaults, KStream, KTable, StreamsBuilder};
+
+/// Key and value type.
+pub type Types = (Type, Type);
+
+/// What a step made.
+#[derive(Clone)]
+pub enum Handle {
+    Stream(KStream<Var, Var>),
+    Table(KTable<Var, Val>),
+}
+
+/// What a step made, and the types in it.
+#[derive(Clone)]
+pub struct Made {
+    pub handle: Handle,
+    pub key: Type,
+    pub value: Type,
+}
+
+/// What `peek` and `foreach` saw, with the number of the event.
+#[derive(Clone, Default)]
+pub struct SideEffects {
+    pub event: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<Value>>>,
+}
+
+impl SideEffects {
+    fn saw(&self, step: &str, key: &Var, value: &Var) {
+        let event = self.event.load(Ordering::Relaxed);
+        let seen = json!({"event": event, "step": step, "key": render(key), "value": render(value)});
+        self.seen.lock().expect("no panic while it is locked").push(seen);
+    }
+
+    pub fn all(&self) -> Vec<Value> {
+        self.seen.lock().expect("no panic while it is locked").clone()
+    }
+}
+
+/// The topology while it is built, and what has to be known of it afterwards.
+pub struct Interpreter {
+    builder: StreamsBuilder,
+    made: HashMap<String, Made>,
+    pub effects: SideEffects,
+    /// Topics that are read.
+    pub sources: BTreeMap<String, Types>,
+    /// Topics that are written by name; bytes where two steps disagree.
+    pub sinks: BTreeMap<String, Types>,
+    /// Stores with a name.
+    pub stores: BTreeMap<String, Types>,
+}
+
+impl Interpreter {
+    pub fn new(defaults: Defaults) -> Self {
+        Self {
+            builder: StreamsBuilder::with_defaults(defaults),
+            made: HashMap::new(),
+            effects: SideEffects::default(),
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            stores: BTreeMap::new(),
+        }
+    }
+
+    /// The builder after all steps.
+    pub fn run(&mut self, steps: &[Value]) -> Result<StreamsBuilder, Stop> {
+        steps.iter().try_for_each(|step| self.step(Fields(step)))?;
+        Ok(std::mem::take(&mut self.builder))
+    }
+
+    fn step(&mut self, step: Fields) -> Result<(), Stop> {
+        match step.text("op")? {
+            "stream" => self.stream(step),
+            "table" => self.table(step),
+            "filter" => self.filter(step, false),
+            "filter_not" => self.filter(step, true),
+            "map" => self.map(step),
+            "map_values" => self.map_values(step),
+            "flat_map" => self.flat_map(step),
+            "flat_map_values" => self.flat_map_values(step),
+            "select_key" => self.select_key(step),
+            "peek" => self.peek(step),
+            "foreach" => self.foreach(step),
+            "merge" => self.merge(step),
+            "split" => self.split(step),
+            "repartition" => self.repartition(step),
+            "to" => self.to(step),
+            "to_stream" => self.to_stream(step),
+            "stream_table_join" => self.stream_table_join(step),
+            op => Err(Stop::NotYet(op.into())),
+        }
+    }
+
+    /// The `number`th input of a step.
+    fn input(&self, step: Fields, number: usize) -> Result<Made, Stop> {
+        let ids = if step.get("inputs").is_some() { step.texts("inputs") } else { step.texts("input") };
+        let made = ids.get(number).and_then(|id| self.made.get(*id));
+        made.cloned().ok_or_else(|| Stop::Case(format!("there is no input {number} of {}", step.0)))
+    }
+
+    fn stream_input(&self, step: Fields, number: usize) -> Result<(KStream<Var, Var>, Type, Type), Stop> {
+        match self.input(step, number)? {
+            Made { handle: Handle::Stream(stream), key, value } => Ok((stream, key, value)),
+            _ => Err(wrong_input(step)),
+        }
+    }
+
+    fn table_input(&self, step: Fields, number: usize) -> Result<(KTable<Var, Val>, Type, Type), Stop> {
+        match self.input(step, number)? {
+            Made { handle: Handle::Table(table), key, value } => Ok((table, key, value)),
+            _ => Err(wrong_input(step)),
+        }
+    }
+
+    fn put(&mut self, step: Fields, handle: Handle, key: Type, value: Type) -> Result<(), Stop> {
+        self.put_as(step.text("id")?, handle, key, value)
+    }
+
+    /// A step that makes a stream, which is named where the step has a name.
+    fn put_stream(&mut self, step: Fields, stream: KStream<Var, Var>, key: Type, value: Type) -> Result<(), Stop> {
+        let stream = match step.named() {
+            Some(name) => stream.named(name),
+            None => stream,
+        };
+        self.put(step, Handle::Stream(stream), key, value)
+    }
+
+    fn put_as(&mut self, id: &str, handle: Handle, key: Type, value: Type) -> Result<(), Stop> {
+        match self.made.insert(id.into(), Made { handle, key, value }) {
+            None => Ok(()),
+            Some(_) => Err(Stop::Case(format!("two steps have the id '{id}'"))),
+        }
+    }
+}
+
+fn wrong_input(step: Fields) -> Stop {
+    Stop::NotYet(format!("{} of such an input", step.text("op").unwrap_or_default()))
+}
+
+/// Types that must be equal.
+fn same(step: Fields, what: &str, a: &Type, b: &Type) -> Result<(), Stop> {
+    if a == b { Ok(()) } else { Err(Stop::Case(format!("the {what} have the types {a:?} and {b:?} in {}", step.0))) }
+}

@@ -1,0 +1,227 @@
+//! Runs one case through the library and writes down everything that came out.
+
+use super::case::{Fields, Stop};
+use super::interpreter::{Interpreter, Types};
+use super::val::{Type, base64, from_base64, render};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use watersmeet::config::{Config, Optimization, Policy};
+use watersmeet::dsl::{Defaults, Produced};
+use watersmeet::error::Error;
+use watersmeet::record::Headers;
+use watersmeet::state::Engine;
+use watersmeet::testing::{DriverOptions, StoredRecord, TopologyTestDriver};
+
+/// The answer to a case. Never panics: whatever goes wrong is in the answer's field `error`.
+pub fn run(case: &Value) -> Value {
+    let mut answer = Map::new();
+    answer.insert("name".into(), case["name"].clone());
+    let outcome = catch_unwind(AssertUnwindSafe(|| Run::of(case, &mut answer)));
+    let error = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(Failure::Stop(Stop::Case(what)))) => Some(json!({"phase": "case", "message": what})),
+        Ok(Err(Failure::Stop(Stop::NotYet(what)))) => Some(json!({"phase": "not yet", "message": what})),
+        Ok(Err(Failure::At(phase, None, what))) => Some(json!({"phase": phase, "message": what})),
+        Ok(Err(Failure::At(phase, Some(event), what))) => {
+            Some(json!({"phase": phase, "event": event, "message": what}))
+        }
+        Err(panic) => Some(json!({"phase": "panic", "message": panic_text(&*panic)})),
+    };
+    if let Some(error) = error {
+        answer.insert("error".into(), error);
+    }
+    Value::Object(answer)
+}
+
+/// Why there is no complete answer.
+enum Failure {
+    Stop(Stop),
+    /// The library failed: in which phase, at which event, and why.
+    At(&'static str, Option<usize>, String),
+}
+
+impl<S: Into<Stop>> From<S> for Failure {
+    fn from(stop: S) -> Self {
+        Failure::Stop(stop.into())
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_else(|| "a panic".into())
+}
+
+/// What fails in the library is an error or, where it is called wrongly, a panic.
+fn attempt<T>(phase: &'static str, event: Option<usize>, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Failure::At(phase, event, error.to_string())),
+        Err(panic) => Err(Failure::At(phase, event, format!("panic: {}", panic_text(&*panic)))),
+    }
+}
+
+struct Run<'a> {
+    case: Fields<'a>,
+    interpreter: Interpreter,
+    driver: TopologyTestDriver,
+    application_id: String,
+    /// How many records of each topic have been seen.
+    seen: BTreeMap<String, usize>,
+    outputs: Vec<Value>,
+}
+
+impl<'a> Run<'a> {
+    fn of(case: &'a Value, answer: &mut Map<String, Value>) -> Result<(), Failure> {
+        let empty = json!({});
+        let case = Fields(case);
+        let config = case.fields("config").unwrap_or(Fields(&empty));
+        let mut interpreter = Interpreter::new(defaults(config));
+        let optimization = optimization(config)?;
+        let steps = case.list("topology");
+        // A panic of the builder's is one of its refusals; a step that is wrong or not there yet is not.
+        let builder = match catch_unwind(AssertUnwindSafe(|| interpreter.run(steps))) {
+            Ok(result) => result?,
+            Err(panic) => return Err(Failure::At("build", None, format!("panic: {}", panic_text(&*panic)))),
+        };
+        let topology = attempt("build", None, || builder.build_with(optimization))?;
+        answer.insert("describe".into(), json!(topology.describe()));
+        let settings = settings(config, optimization)?;
+        let application_id = settings.application_id.clone();
+        let start_ms = config.maybe_number("start_wall_clock_ms").unwrap_or(0);
+        let options = DriverOptions { start_ms, ..DriverOptions::default() };
+        let driver = attempt("start", None, || TopologyTestDriver::with(topology, settings, options))?;
+        let (seen, outputs) = (BTreeMap::new(), Vec::new());
+        let mut run = Run { case, interpreter, driver, application_id, seen, outputs };
+        let outcome = run.events();
+        answer.insert("outputs".into(), json!(run.outputs));
+        answer.insert("side_effects".into(), json!(run.interpreter.effects.all()));
+        outcome?;
+        answer.insert("metrics".into(), json!({"dropped_records": run.dropped()}));
+        attempt("close", None, || run.driver.close())
+    }
+
+    fn events(&mut self) -> Result<(), Failure> {
+        for (number, event) in self.case.list("events").iter().enumerate() {
+            self.interpreter.effects.event.store(number, Ordering::Relaxed);
+            let fields = Fields(event);
+            if fields.get("topic").is_some() {
+                self.record(number, fields)?;
+            } else if let Some(by_ms) = fields.maybe_number("advance_wall_clock_ms") {
+                let outcome = attempt("event", Some(number), || self.driver.advance_wall_clock_ms(by_ms));
+                self.collect(number, None);
+                outcome?;
+            } else {
+                return Err(Failure::Stop(Stop::NotYet(format!("event {event}"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, number: usize, event: Fields) -> Result<(), Failure> {
+        let topic = event.text("topic")?;
+        let Some((key, value)) = self.interpreter.sources.get(topic).cloned() else {
+            return Err(Failure::At("event", Some(number), format!("unknown topic: {topic}")));
+        };
+        let bytes = |raw: &str, field: &str, r#type: &Type| match event.maybe_text(raw) {
+            Some(text) => from_base64(text).map(Some),
+            None => r#type.bytes(&r#type.read(&event.0[field])?),
+        };
+        let (key, value) = (bytes("key_b64", "key", &key)?, bytes("value_b64", "value", &value)?);
+        let mut headers = Headers::default();
+        for header in event.list("headers") {
+            headers.add(header[0].as_str().unwrap_or_default(), header[1].as_str().map(str::as_bytes));
+        }
+        let timestamp_ms = event.number("ts")?;
+        let input = self.driver.create_input_topic(topic, Produced::<Vec<u8>, Vec<u8>>::default());
+        let pipe = || input.pipe_bytes(key.as_deref(), value.as_deref(), timestamp_ms, &headers);
+        let outcome = attempt("event", Some(number), pipe);
+        self.collect(number, Some(topic));
+        outcome
+    }
+
+    /// Writes down the records that event `number` has made; the first one of `input` is the one that came in.
+    fn collect(&mut self, number: usize, input: Option<&str>) {
+        let broker = self.driver.broker();
+        let mut fresh = Vec::new();
+        for topic in broker.topics().into_keys() {
+            let records = broker.records(&topic);
+            let seen = self.seen.insert(topic.clone(), records.len()).unwrap_or(0);
+            let skip = seen + usize::from(input == Some(&*topic));
+            fresh.extend(records.into_iter().skip(skip).map(|record| (topic.clone(), record)));
+        }
+        fresh.sort_by_key(|(_, record)| record.sequence());
+        for (topic, record) in fresh {
+            let types = self.interpreter.sinks.get(&topic);
+            self.outputs.push(output(number, &topic, &record, types));
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        let _ = &self.application_id;
+        self.driver.status().totals.dropped
+    }
+}
+
+/// A record that was produced.
+fn output(event: usize, topic: &str, record: &StoredRecord, types: Option<&Types>) -> Value {
+    let bytes = |part: &Option<Vec<u8>>| part.as_deref().map(base64);
+    let ts = (record.timestamp_ms >= 0).then_some(record.timestamp_ms);
+    let mut all = json!({
+        "event": event, "topic": topic, "ts": ts, "k": bytes(&record.key), "v": bytes(&record.value),
+    });
+    if let Some((key, value)) = types {
+        let key = key.nullable().deserialize(record.key.as_deref());
+        let value = value.nullable().deserialize(record.value.as_deref());
+        if let (Ok(key), Ok(value)) = (key, value) {
+            all["key"] = render(&key);
+            all["value"] = render(&value);
+        }
+    }
+    if !record.headers.is_empty() {
+        let pair = |h: &watersmeet::record::Header| json!([h.name, h.value.as_deref().map(base64)]);
+        all["headers"] = record.headers.iter().map(pair).collect();
+    }
+    all
+}
+
+fn defaults(config: Fields) -> Defaults {
+    let engine = if config.maybe_text("default_store") == Some("in_memory") { Engine::Memory } else { Engine::RocksDb };
+    Defaults { engine, explicit_names: config.flag("ensure_explicit_internal_resource_naming", false) }
+}
+
+fn optimization(config: Fields) -> Result<Optimization, Stop> {
+    let mut chosen = Optimization::default();
+    for name in config.maybe_text("optimization").unwrap_or("none").split(',') {
+        match name.trim() {
+            "none" => {}
+            "all" => chosen = Optimization::ALL,
+            "reuse.ktable.source.topics" => chosen.reuse_ktable_source_topics = true,
+            "merge.repartition.topics" => chosen.merge_repartition_topics = true,
+            "single.store.self.join" => chosen.single_store_self_join = true,
+            other => return Err(Stop::Case(format!("unknown optimization '{other}'"))),
+        }
+    }
+    Ok(chosen)
+}
+
+/// The library's settings of a case's `config`.
+fn settings(config: Fields, optimization: Optimization) -> Result<Config, Stop> {
+    let mut settings = Config::new(config.maybe_text("application_id").unwrap_or("app"));
+    settings.optimization = optimization;
+    settings.max_task_idle_ms = config.maybe_number("max_task_idle_ms").unwrap_or(0);
+    let dead_letters = config.maybe_text("dead_letter_topic");
+    let policy = |field: &str| match (config.maybe_text(field), dead_letters) {
+        (Some("continue"), None) => Policy::Continue,
+        (Some("continue"), Some(_)) => Policy::DeadLetter,
+        _ => Policy::Fail,
+    };
+    settings.errors.deserialization = policy("deserialization_handler");
+    settings.errors.processing = policy("processing_handler");
+    settings.errors.dead_letter_topic = dead_letters.map(str::to_owned);
+    if config.maybe_text("commit") == Some("explicit") {
+        return Err(Stop::NotYet("explicit commits".into()));
+    }
+    Ok(settings)
+}

@@ -35,6 +35,7 @@ pub mod prelude {
     pub use crate::config::Config;
     pub use crate::dsl::{
         Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamsBuilder,
+        TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
     pub use crate::record::{Headers, Record};

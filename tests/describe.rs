@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use watersmeet::operators::share;
 use watersmeet::state::{Changelog, Engine, StoreSpec};
-use watersmeet::topology::{Node, NodeId, NodeKind, Recipe, TopicName, Topology};
+use watersmeet::topology::{Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
 
 const GOLDENS: &str = include_str!("goldens/describe.txt");
 
@@ -118,7 +118,7 @@ fn graph(shown: &[Shown]) -> Topology {
             "Source" => {
                 NodeKind::Source { topics: topics(s), bootstrap: false, make: Arc::new(|_, _| panic!("not run")) }
             }
-            "Sink" => NodeKind::Sink { topic: topics(s).pop(), recipe: recipe() },
+            "Sink" => NodeKind::Sink { topic: SinkTopic::Fixed(topics(s).remove(0)), recipe: recipe() },
             _ => NodeKind::Processor(recipe()),
         };
         let stores: Vec<String> =

@@ -12,7 +12,7 @@ use crate::operators::{ErasedPort, Port, join_children};
 use crate::record::{Change, Data};
 use crate::serdes::change::Changes;
 use crate::serdes::{DefaultSerde, SerdeRef};
-use crate::topology::{Build, Node, NodeId, NodeKind, Source, TopicName};
+use crate::topology::{Build, Node, NodeId, NodeKind, SinkTopic, Source, TopicName};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -207,7 +207,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
             writer.internal_topic(&topic, None);
             let topic_name = TopicName::Internal(topic);
             let (key_out, value_out, on_broker) = (key.clone(), value.clone(), topic_name.clone());
-            writer.sink(&sink, parents, Some(topic_name.clone()), move |build: &mut Build| {
+            writer.sink(&sink, parents, SinkTopic::Fixed(topic_name.clone()), move |build: &mut Build| {
                 let topic = on_broker.on_broker(build.application_id);
                 Box::new(Encode {
                     node: build.node.clone(),

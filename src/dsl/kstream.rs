@@ -3,15 +3,15 @@
 use super::graph::{Graph, GraphId, GraphNode, Role};
 use super::repartition::Repartition;
 use super::writer::Writer;
-use super::{Produced, Repartitioned};
+use super::{Produced, Repartitioned, TopicNameExtractor};
 use crate::error::{Error, Kind};
 use crate::operators::filter::{Filter, FlattenValues};
 use crate::operators::map::{Each, MapValues, TryMapValues};
-use crate::operators::sink::{Encode, Partitioning};
+use crate::operators::sink::{Encode, EncodeByRecord, Partitioning};
 use crate::operators::{Cx, Port};
 use crate::record::{Data, Record};
 use crate::serdes::SerdeRef;
-use crate::topology::{Build, NodeId, TopicName};
+use crate::topology::{Build, NodeId, SinkTopic, TopicName};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::marker::PhantomData;
@@ -379,7 +379,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let topic = topic.to_string();
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
             let topic_name = TopicName::User(topic.clone());
-            writer.sink(name, parents, Some(topic_name), move |build: &mut Build| {
+            writer.sink(name, parents, SinkTopic::Fixed(topic_name), move |build: &mut Build| {
                 Box::new(Encode {
                     node: build.node.clone(),
                     topic: build.outbox.topic(&topic),
@@ -387,6 +387,33 @@ impl<K: Data, V: Data> KStream<K, V> {
                     value: value.clone(),
                     partitioning: Partitioning::ByKey,
                 }) as Port<K, V>
+            })
+        };
+        let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        self.graph.add(GraphNode { name, parents, write, ..GraphNode::default() });
+    }
+
+    /// Writes each record to the topic that `extractor` names for it; the topics must exist.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # let builder = StreamsBuilder::new();
+    /// # let stream = builder.stream("in", Consumed::<String, String>::default());
+    /// let by_country = TopicNameExtractor::new("ByCountry", |country: &String, _: &String, _| format!("orders-{country}"));
+    /// stream.to_dynamic(by_country, Produced::default());
+    /// assert!(builder.build()?.describe().contains("(extractor class: ByCountry)"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "to")]
+    pub fn to_dynamic(&self, extractor: TopicNameExtractor<K, V>, produced: Produced<K, V>) {
+        let Produced { key, value, name } = produced;
+        let name = self.graph.name_or(name.as_deref(), "KSTREAM-SINK");
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            writer.sink(name, parents, SinkTopic::PerRecord(extractor.name), move |build: &mut Build| {
+                let topic = build.outbox.topic("");
+                let (key, value, partitioning) = (key.clone(), value.clone(), Partitioning::ByKey);
+                let sink = Encode { node: build.node.clone(), topic, key, value, partitioning };
+                Box::new(EncodeByRecord { topic_of: extractor.topic_of.clone(), sink }) as Port<K, V>
             })
         };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));

@@ -23,7 +23,7 @@ pub use grouped::{Grouped, KGroupedStream};
 pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;
 pub use ktable::KTable;
-pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined};
+pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined, TopicNameExtractor};
 pub use writer::Defaults;
 
 use crate::config::Optimization;

@@ -1,6 +1,7 @@
 //! What an operator may be told besides its function: serdes, names, where state lives.
 
-use crate::operators::TimestampExtractor;
+use crate::operators::sink::TopicOf;
+use crate::operators::{RecordContext, TimestampExtractor};
 use crate::serdes::{DefaultSerde, SerdeRef, formats};
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use serde::{Serialize, de::DeserializeOwned};
@@ -360,5 +361,21 @@ impl<K, V> Repartitioned<K, V> {
     pub fn partitions(mut self, partitions: i32) -> Self {
         self.partitions = Some(partitions);
         self
+    }
+}
+
+/// Names the topic of each record that [`KStream::to_dynamic`](super::KStream::to_dynamic) writes.
+pub struct TopicNameExtractor<K, V> {
+    pub(crate) name: String,
+    pub(crate) topic_of: TopicOf<K, V>,
+}
+
+impl<K, V> TopicNameExtractor<K, V> {
+    /// An extractor of this name, which `describe()` shows. `topic_of` gets key, value, and where the record came from.
+    pub fn new(
+        name: impl Into<String>,
+        topic_of: impl Fn(&K, &V, Option<&RecordContext>) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), topic_of: std::sync::Arc::new(topic_of) }
     }
 }

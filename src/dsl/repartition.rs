@@ -10,7 +10,7 @@ use crate::operators::source::Decode;
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::{Data, Nullable};
 use crate::serdes::SerdeRef;
-use crate::topology::{Build, Node, NodeId, NodeKind, Recipe, Source, TopicName};
+use crate::topology::{Build, Node, NodeId, NodeKind, Recipe, SinkTopic, Source, TopicName};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -150,7 +150,7 @@ impl Repartition {
             writer.add(node(filter, NodeKind::Processor(self.ports.filter(self.drop_null_keys)), parents.to_vec()));
         let name = TopicName::Internal(topic.clone());
         let recipe = self.ports.sink(topic);
-        writer.add(node(sink, NodeKind::Sink { topic: Some(name.clone()), recipe }, vec![filter]));
+        writer.add(node(sink, NodeKind::Sink { topic: SinkTopic::Fixed(name.clone()), recipe }, vec![filter]));
         let kind = NodeKind::Source { topics: vec![name], bootstrap: false, make: self.ports.source() };
         writer.add(node(source, kind, Vec::new()))
     }

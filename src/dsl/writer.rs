@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::Data;
 use crate::state::{Changelog, Engine, StoreSpec};
-use crate::topology::{Build, InternalTopic, Node, NodeId, NodeKind, Recipe, TopicName, Topology};
+use crate::topology::{Build, InternalTopic, Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -70,12 +70,12 @@ impl Writer {
         self.add(Node { name: name.into(), kind, parents: parents.to_vec(), stores: Vec::new() })
     }
 
-    /// Adds a node that writes `Record<K, V>` to a topic; `None`: each record names its own.
+    /// Adds a node that writes `Record<K, V>` to a topic.
     pub(crate) fn sink<K: Data, V: Data>(
         &mut self,
         name: &str,
         parents: &[NodeId],
-        topic: Option<TopicName>,
+        topic: SinkTopic,
         make: impl Fn(&mut Build) -> Port<K, V> + Send + Sync + 'static,
     ) -> NodeId {
         let make = move |build: &mut Build, _: Vec<ErasedPort>| Box::new(make(build)) as ErasedPort;

@@ -1,6 +1,6 @@
 //! Sink: a typed record to bytes, into the outbox.
 
-use super::cx::{Stage, TopicId};
+use super::cx::{RecordContext, Stage, TopicId};
 use super::{Cx, Push};
 use crate::error::Result;
 use crate::record::Record;
@@ -56,5 +56,23 @@ impl<K, V> Push<K, V> for Encode<K, V> {
             }
             Err(error) => cx.faulty_record(Stage::Production, &self.node, &error),
         }
+    }
+}
+
+/// Chooses a record's topic, of its key, its value and where it came from (`None` where no record caused it).
+pub(crate) type TopicOf<K, V> = Arc<dyn Fn(&K, &V, Option<&RecordContext>) -> String + Send + Sync>;
+
+/// Encodes records for topics that are chosen one by one.
+pub(crate) struct EncodeByRecord<K, V> {
+    pub(crate) topic_of: TopicOf<K, V>,
+    /// Writes to the topic that was chosen last.
+    pub(crate) sink: Encode<K, V>,
+}
+
+impl<K, V> Push<K, V> for EncodeByRecord<K, V> {
+    fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
+        let topic = (self.topic_of)(&record.key, &record.value, cx.current.as_ref());
+        self.sink.topic = cx.outbox.topic(&topic);
+        self.sink.push(cx, record)
     }
 }

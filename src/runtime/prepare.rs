@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::state::Changelog;
 use crate::topology::split::{SubTopology, sub_topologies};
-use crate::topology::{InternalTopic, NodeId, NodeKind, TopicName, Topology};
+use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Plan {
     /// Topics that sinks write to, and the dead-letter topic.
     fn written_topics(&self, config: &Config) -> BTreeSet<String> {
         let sinks = self.topology.nodes.iter().filter_map(|node| match &node.kind {
-            NodeKind::Sink { topic: Some(TopicName::User(topic)), .. } => Some(topic.clone()),
+            NodeKind::Sink { topic: SinkTopic::Fixed(TopicName::User(topic)), .. } => Some(topic.clone()),
             _ => None,
         });
         sinks.chain(config.errors.dead_letter_topic.clone()).collect()

@@ -9,7 +9,7 @@ use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::thread::{App, StreamThread, Turn};
 use crate::runtime::{self, State, Streams, StreamsStatus};
-use crate::topology::{NodeKind, TopicName, Topology};
+use crate::topology::{NodeKind, SinkTopic, TopicName, Topology};
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -262,7 +262,7 @@ fn own_dir() -> PathBuf {
 fn topics(topology: &Topology, config: &Config) -> Vec<String> {
     let named = topology.nodes.iter().flat_map(|node| match &node.kind {
         NodeKind::Source { topics, .. } => topics.iter().collect(),
-        NodeKind::Sink { topic: Some(topic), .. } => vec![topic],
+        NodeKind::Sink { topic: SinkTopic::Fixed(topic), .. } => vec![topic],
         _ => Vec::new(),
     });
     let named = named.filter_map(|topic| match topic {

@@ -2,7 +2,7 @@
 
 use super::java_order::{TreeSet, compare, hash_order};
 use super::split::{SubTopology, sub_topologies};
-use super::{Node, NodeId, NodeKind, Topology};
+use super::{Node, NodeId, NodeKind, SinkTopic, Topology};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -141,7 +141,7 @@ impl Topology {
             for store in &node.stores {
                 edges.push((end(), End::Store(store)));
             }
-            if let NodeKind::Sink { topic: Some(topic), .. } = &node.kind {
+            if let NodeKind::Sink { topic: SinkTopic::Fixed(topic), .. } = &node.kind {
                 edges.push((end(), End::Topic(topic.plain())));
             }
         }
@@ -168,7 +168,7 @@ fn kind(node: &Node) -> &'static str {
 fn topics(node: &Node) -> Vec<&str> {
     match &node.kind {
         NodeKind::Source { topics, .. } => topics.iter().map(|topic| topic.plain()).collect(),
-        NodeKind::Sink { topic, .. } => topic.iter().map(|topic| topic.plain()).collect(),
+        NodeKind::Sink { topic, .. } => topic.fixed().iter().map(|topic| topic.plain()).collect(),
         NodeKind::Processor(_) => Vec::new(),
     }
 }
@@ -186,9 +186,12 @@ fn line(linked: &Linked) -> String {
             let stores = hash_order(linked.node.stores.iter().map(String::as_str)).join(", ");
             format!("    Processor: {name} (stores: [{stores}])\n      --> {children}\n      <-- {parents}\n")
         }
-        NodeKind::Sink { .. } => {
-            let topic = topics.first().copied().unwrap_or("chosen by each record");
-            format!("    Sink: {name} (topic: {topic})\n      <-- {parents}\n")
+        NodeKind::Sink { topic, .. } => {
+            let topic = match topic {
+                SinkTopic::Fixed(topic) => format!("topic: {}", topic.plain()),
+                SinkTopic::PerRecord(extractor) => format!("extractor class: {extractor}"),
+            };
+            format!("    Sink: {name} ({topic})\n      <-- {parents}\n")
         }
     }
 }

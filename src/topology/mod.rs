@@ -63,6 +63,25 @@ pub trait Source {
     fn process(&mut self, cx: &mut Cx, input: usize) -> Result;
 }
 
+/// Where a sink writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkTopic {
+    /// To this topic.
+    Fixed(TopicName),
+    /// To the topic that a function of this name chooses for each record.
+    PerRecord(String),
+}
+
+impl SinkTopic {
+    /// The topic, where there is only one.
+    pub fn fixed(&self) -> Option<&TopicName> {
+        match self {
+            SinkTopic::Fixed(topic) => Some(topic),
+            SinkTopic::PerRecord(_) => None,
+        }
+    }
+}
+
 /// What a node is for.
 pub enum NodeKind {
     /// Reads topics.
@@ -79,8 +98,8 @@ pub enum NodeKind {
     Processor(Recipe),
     /// Writes to a topic.
     Sink {
-        /// The topic; `None` where each record names its own.
-        topic: Option<TopicName>,
+        /// The topic.
+        topic: SinkTopic,
         /// How its port is made.
         recipe: Recipe,
     },

@@ -66,7 +66,7 @@ fn unite(group: &mut [usize], a: usize, b: usize) {
 fn sub_topology(topology: &Topology, id: usize, nodes: Vec<NodeId>) -> SubTopology {
     let all = || nodes.iter().map(|n| &topology.nodes[n.0]);
     let sink = |node: &Node| match &node.kind {
-        NodeKind::Sink { topic, .. } => topic.clone(),
+        NodeKind::Sink { topic, .. } => topic.fixed().cloned(),
         _ => None,
     };
     let source_topics = all().flat_map(Node::source_topics).cloned().collect();

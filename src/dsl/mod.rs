@@ -2,6 +2,7 @@
 
 mod branch;
 mod cogrouped;
+mod foreign_key;
 mod graph;
 mod grouped;
 mod grouped_table;

@@ -74,7 +74,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let f = move |key: &K, row: Option<&V>| row.filter(|row| keep(key, row)).cloned();
         // A filter above a table with a store knows what was there, and need not tell of rows that never passed.
         let send_old = Flag::new(self.table.send_old_values(false));
-        let name = self.graph.next_name("KTABLE-FILTER");
+        let name = self.graph.name_or(materialized.operator.as_deref(), "KTABLE-FILTER");
         self.computed(name, f, Some(send_old), self.value.clone(), materialized)
     }
 
@@ -114,7 +114,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         materialized: Materialized<K, W>,
     ) -> KTable<K, W> {
         self.take_number("KTABLE-MAPVALUES", &materialized);
-        let name = self.graph.next_name("KTABLE-MAPVALUES");
+        let name = self.graph.name_or(materialized.operator.as_deref(), "KTABLE-MAPVALUES");
         self.computed(name, move |key: &K, row: Option<&V>| row.and_then(|row| f(key, row)), None, None, materialized)
     }
 
@@ -140,7 +140,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         f: impl Fn(&K, Option<&V>) -> Option<W> + Send + Sync + 'static,
         materialized: Materialized<K, W>,
     ) -> KTable<K, W> {
-        let name = self.graph.next_name("KTABLE-TRANSFORMVALUES");
+        let name = self.graph.name_or(materialized.operator.as_deref(), "KTABLE-TRANSFORMVALUES");
         self.computed(name, f, None, None, materialized)
     }
 

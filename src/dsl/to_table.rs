@@ -44,7 +44,7 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
 
     /// As [`to_table`](Self::to_table), with the store that `materialized` names.
     pub fn to_table_with(&self, materialized: Materialized<K, V>) -> KTable<K, V> {
-        let name = self.graph.next_name("KSTREAM-TOTABLE");
+        let name = self.graph.name_or(materialized.operator.as_deref(), "KSTREAM-TOTABLE");
         let store = materialized.name.clone();
         let store = store.unwrap_or_else(|| self.graph.next_name("KSTREAM-TOTABLE-STATE-STORE"));
         let key = materialized.key.clone().or_else(|| self.key.clone());

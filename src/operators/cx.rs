@@ -223,6 +223,18 @@ impl Cx {
     /// Writes a row with its timestamp to a store and, where the store is logged, to its changelog: there the timestamp is
     /// the record's own (`compat`: a deleted row's is that of the record being processed).
     pub fn put_timestamped(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>, timestamp_ms: Timestamp) {
+        self.put_timestamped_with(store, key, value, timestamp_ms, Headers::default());
+    }
+
+    /// [`put_timestamped`](Self::put_timestamped) of a row whose changelog record has headers.
+    pub(crate) fn put_timestamped_with(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp_ms: Timestamp,
+        headers: Headers,
+    ) {
         match value {
             None => self.state.put(store, key, None),
             Some(value) => {
@@ -236,7 +248,7 @@ impl Cx {
                 topic,
                 partition,
                 Some(timestamp_ms),
-                Headers::default(),
+                headers,
                 |out| Ok(append(Some(key), out)),
                 |out| Ok(append(value, out)),
             );

@@ -4,5 +4,8 @@
 //! keeps the subscriptions and answers, now and at each change of its row, through a topic that is partitioned like the
 //! left table. Source: KIP-213 and Kafka Streams' `foreignkeyjoin` package.
 
+pub(crate) mod answer;
 mod murmur3;
+pub(crate) mod resolve;
+pub(crate) mod subscribe;
 pub(crate) mod wire;

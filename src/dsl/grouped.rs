@@ -167,15 +167,24 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// Counts the records of each key.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
+        let value = materialized.value.clone().or_else(|| Some(i64::serde()));
+        self.count_with(|n| n, |n| *n, Materialized { value, ..materialized })
+    }
+
+    /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
+    pub fn count_with<N: Data>(
+        &self,
+        make: impl Fn(i64) -> N + Send + Sync + 'static,
+        number: impl Fn(&N) -> i64 + Send + Sync + 'static,
+        materialized: Materialized<K, N>,
+    ) -> KTable<K, N> {
         if materialized.name.is_none() {
             // Kafka Streams uses up a number here, for compatibility with its older versions; so names agree.
             let _used_up = self.graph().next_name("KSTREAM-AGGREGATE-STATE-STORE");
         }
-        let value = materialized.value.clone().or_else(|| Some(i64::serde()));
-        let materialized = Materialized { value, ..materialized };
-        self.aggregation("AGGREGATE", materialized, |_, _, count: Option<i64>| {
-            let count = count.unwrap_or(0);
-            Updated { old: Some(count), new: Some(count + 1) }
+        self.aggregation("AGGREGATE", materialized, move |_, _, count: Option<N>| {
+            let count = count.map_or(0, |count| number(&count));
+            Updated { old: Some(make(count)), new: Some(make(count + 1)) }
         })
     }
 
@@ -185,20 +194,22 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         reducer: impl Fn(&V, &V) -> V + Send + Sync + 'static,
         materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
-        self.reduce_with(move |a, b| Some(reducer(a, b)), materialized)
-    }
-
-    /// As [`reduce`](Self::reduce); a reducer that gives `None` deletes the row.
-    pub fn reduce_with(
-        &self,
-        reducer: impl Fn(&V, &V) -> Option<V> + Send + Sync + 'static,
-        materialized: Materialized<K, V>,
-    ) -> KTable<K, V> {
         let value = materialized.value.clone().or_else(|| self.grouped.value.clone());
         let materialized = Materialized { value, ..materialized };
-        self.aggregation("REDUCE", materialized, move |_, value: &V, old: Option<V>| {
+        self.reduce_with(|value| Some(value.clone()), move |a, b| Some(reducer(a, b)), materialized)
+    }
+
+    /// As [`reduce`](Self::reduce), into another type, and with rows that may end: `first` makes the row of a key's first
+    /// value, `reducer` gets the row so far and a value; a `None` is no row.
+    pub fn reduce_with<A: Data>(
+        &self,
+        first: impl Fn(&V) -> Option<A> + Send + Sync + 'static,
+        reducer: impl Fn(&A, &V) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
+        self.aggregation("REDUCE", materialized, move |_, value: &V, old: Option<A>| {
             let new = match &old {
-                None => Some(value.clone()),
+                None => first(value),
                 Some(old) => reducer(old, value),
             };
             Updated { old, new }

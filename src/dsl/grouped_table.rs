@@ -77,11 +77,23 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     /// Counts the rows of each group.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         let value = materialized.value.clone().or_else(|| Some(i64::serde()));
+        self.count_with(|n| n, |n| *n, Materialized { value, ..materialized })
+    }
+
+    /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
+    pub fn count_with<N: Data>(
+        &self,
+        make: impl Fn(i64) -> N + Send + Sync + 'static,
+        number: impl Fn(&N) -> i64 + Send + Sync + 'static,
+        materialized: Materialized<K, N>,
+    ) -> KTable<K, N> {
+        let counts = Arc::new((make, number));
+        let (start, more, less) = (counts.clone(), counts.clone(), counts);
         self.aggregate_with(
-            || Some(0),
-            |_, _, n| n.map(|n| n + 1),
-            |_, _, n| n.map(|n| n - 1),
-            Materialized { value, ..materialized },
+            move || Some(start.0(0)),
+            move |_, _, n| n.map(|n| more.0(more.1(&n) + 1)),
+            move |_, _, n| n.map(|n| less.0(less.1(&n) - 1)),
+            materialized,
         )
     }
 
@@ -93,26 +105,33 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         subtractor: impl Fn(&V, &V) -> V + Send + Sync + 'static,
         materialized: Materialized<K, V>,
     ) -> KTable<K, V> {
-        self.reduce_with(move |a, b| Some(adder(a, b)), move |a, b| Some(subtractor(a, b)), materialized)
+        let value = materialized.value.clone().or_else(|| self.grouped.value.clone());
+        self.reduce_with(
+            |value| Some(value.clone()),
+            move |a, b| Some(adder(a, b)),
+            move |a, b| Some(subtractor(a, b)),
+            Materialized { value, ..materialized },
+        )
     }
 
-    /// As [`reduce`](Self::reduce); `None` deletes the row.
-    pub fn reduce_with(
+    /// As [`reduce`](Self::reduce), into another type, and with rows that may end: `first` makes the row of a group's first
+    /// value; a `None` is no row.
+    pub fn reduce_with<A: Data>(
         &self,
-        adder: impl Fn(&V, &V) -> Option<V> + Send + Sync + 'static,
-        subtractor: impl Fn(&V, &V) -> Option<V> + Send + Sync + 'static,
-        materialized: Materialized<K, V>,
-    ) -> KTable<K, V> {
-        let value = materialized.value.clone().or_else(|| self.grouped.value.clone());
+        first: impl Fn(&V) -> Option<A> + Send + Sync + 'static,
+        adder: impl Fn(&A, &V) -> Option<A> + Send + Sync + 'static,
+        subtractor: impl Fn(&A, &V) -> Option<A> + Send + Sync + 'static,
+        materialized: Materialized<K, A>,
+    ) -> KTable<K, A> {
         self.aggregation(
             "REDUCE",
             || None,
-            move |_, value: &V, so_far: Option<V>| match so_far {
-                None => Some(value.clone()),
+            move |_, value: &V, so_far: Option<A>| match so_far {
+                None => first(value),
                 Some(so_far) => adder(&so_far, value),
             },
-            move |_, value: &V, so_far: Option<V>| so_far.and_then(|so_far| subtractor(&so_far, value)),
-            Materialized { value, ..materialized },
+            move |_, value: &V, so_far: Option<A>| so_far.and_then(|so_far| subtractor(&so_far, value)),
+            materialized,
         )
     }
 

@@ -1,16 +1,19 @@
 //! Builds a topology from the steps of a case: one call of the DSL per step.
 
+mod aggregations;
 mod options;
 mod streams;
 mod tables;
 
+use crate::aggregators::Aggregator;
 use crate::case::{Fields, Stop};
 use crate::val::{Type, Val, Var, render};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use watersmeet::dsl::{Defaults, KStream, KTable, StreamsBuilder};
+use watersmeet::dsl::{CogroupedKStream, Defaults, KGroupedStream, KGroupedTable, KStream, KTable, StreamsBuilder};
 
 /// Key and value type.
 pub type Types = (Type, Type);
@@ -20,6 +23,10 @@ pub type Types = (Type, Type);
 pub enum Handle {
     Stream(KStream<Var, Var>),
     Table(KTable<Var, Val>),
+    GroupedStream(KGroupedStream<Var, Var>),
+    GroupedTable(Rc<KGroupedTable<Var, Var>>),
+    /// With the aggregator of its first stream, which begins and merges.
+    Cogrouped(Rc<CogroupedKStream<Var, Val>>, Aggregator),
 }
 
 /// What a step made, and the types in it.
@@ -98,6 +105,15 @@ impl Interpreter {
             "repartition" => self.repartition(step),
             "to" => self.to(step),
             "to_stream" => self.to_stream(step),
+            "to_table" => self.to_table(step),
+            "transform_values" => self.transform_values(step),
+            "table_table_join" => self.table_table_join(step),
+            "group_by_key" => self.group_by_key(step),
+            "group_by" => self.group_by(step),
+            "count" => self.count(step),
+            "reduce" => self.reduce(step),
+            "aggregate" => self.aggregate(step),
+            "cogroup" => self.cogroup(step),
             "stream_table_join" => self.stream_table_join(step),
             op => Err(Stop::NotYet(op.into())),
         }
@@ -135,6 +151,15 @@ impl Interpreter {
             None => stream,
         };
         self.put(step, Handle::Stream(stream), key, value)
+    }
+
+    /// A step that makes a table, which is named where the step has a name.
+    fn put_table(&mut self, step: Fields, table: KTable<Var, Val>, key: Type, value: Type) -> Result<(), Stop> {
+        let table = match step.named() {
+            Some(name) => table.named(name),
+            None => table,
+        };
+        self.put(step, Handle::Table(table), key, value)
     }
 
     fn put_as(&mut self, id: &str, handle: Handle, key: Type, value: Type) -> Result<(), Stop> {

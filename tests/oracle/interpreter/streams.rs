@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use watersmeet::dsl::{Branched, Repartitioned};
 
 /// The mapper in a field, or the one of that name.
-fn spec(step: Fields, field: &str, otherwise: &str) -> Value {
+pub(super) fn spec(step: Fields, field: &str, otherwise: &str) -> Value {
     step.get(field).cloned().unwrap_or_else(|| json!(otherwise))
 }
 
@@ -33,6 +33,9 @@ impl Interpreter {
     }
 
     pub(super) fn filter(&mut self, step: Fields, not: bool) -> Result<(), Stop> {
+        if let Handle::Table(table) = self.input(step, 0)?.handle {
+            return self.filter_table(step, table, not);
+        }
         let (stream, key, value) = self.stream_input(step, 0)?;
         let keep = predicate(step.text("predicate")?, &key, &value)?;
         let filtered =
@@ -49,6 +52,9 @@ impl Interpreter {
     }
 
     pub(super) fn map_values(&mut self, step: Fields) -> Result<(), Stop> {
+        if let Handle::Table(table) = self.input(step, 0)?.handle {
+            return self.map_table_values(step, table);
+        }
         let (stream, key, value) = self.stream_input(step, 0)?;
         let values = mapper(&required(step, "mapper")?, &key, &value)?;
         let mapped = stream.map_values_with_key(move |k, v| (values.f)(k, &v));

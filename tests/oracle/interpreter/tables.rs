@@ -1,10 +1,13 @@
 //! Steps on tables, and joins of streams with them.
 
 use super::options::consumed_rows;
+use super::streams::required;
 use super::{Handle, Interpreter, same};
 use crate::aggregators::joiner;
 use crate::case::{Fields, Stop};
-use watersmeet::dsl::Joined;
+use crate::functions::{mapper, predicate};
+use crate::val::{Val, Var};
+use watersmeet::dsl::{Joined, KTable, Materialized, TableJoined};
 
 impl Interpreter {
     pub(super) fn table(&mut self, step: Fields) -> Result<(), Stop> {
@@ -18,10 +21,73 @@ impl Interpreter {
 
     pub(super) fn to_stream(&mut self, step: Fields) -> Result<(), Stop> {
         let (table, key, value) = self.table_input(step, 0)?;
-        if step.get("mapper").is_some() {
-            return Err(Stop::NotYet("to_stream with a mapper".into()));
+        let stream = table.to_stream();
+        let Some(spec) = step.get("mapper") else { return self.put_stream(step, stream, key, value) };
+        // The variant with a mapper names the first of its two nodes.
+        let stream = match step.named() {
+            Some(name) => stream.named(name),
+            None => stream,
+        };
+        let keys = mapper(spec, &key, &value)?;
+        let key_of = keys.f;
+        self.put(step, Handle::Stream(stream.select_key(move |k, v| key_of(k, v))), keys.out, value)
+    }
+
+    pub(super) fn to_table(&mut self, step: Fields) -> Result<(), Stop> {
+        let (stream, key, value) = self.stream_input(step, 0)?;
+        let given = self.materialized(step, (&key, &value), key.nullable())?;
+        let mut materialized = given.unwrap_or_else(|| Materialized::with(key.nullable(), value.serde()));
+        if let Some(name) = step.named() {
+            materialized = materialized.operator(name);
         }
-        self.put_stream(step, table.to_stream(), key, value)
+        self.put(step, Handle::Table(stream.to_table_with(materialized)), key, value)
+    }
+
+    pub(super) fn filter_table(&mut self, step: Fields, table: KTable<Var, Val>, not: bool) -> Result<(), Stop> {
+        let (_, key, value) = self.table_input(step, 0)?;
+        let keep = predicate(step.text("predicate")?, &key, &value)?;
+        let keep = move |k: &Var, v: &Val| keep(k, &Some(v.clone()));
+        let materialized = self.materialized(step, (&key, &value), key.nullable())?.unwrap_or_default();
+        let filtered =
+            if not { table.filter_not_with(keep, materialized) } else { table.filter_with(keep, materialized) };
+        self.put_table(step, filtered, key, value)
+    }
+
+    pub(super) fn map_table_values(&mut self, step: Fields, table: KTable<Var, Val>) -> Result<(), Stop> {
+        let (_, key, value) = self.table_input(step, 0)?;
+        let values = mapper(&required(step, "mapper")?, &key, &value)?;
+        let value_of = values.f;
+        let materialized = self.materialized(step, (&key, &values.out), key.nullable())?.unwrap_or_default();
+        let mapped = table.map_values_with(move |k, v| value_of(k, &Some(v.clone())), materialized);
+        self.put_table(step, mapped, key, values.out)
+    }
+
+    pub(super) fn transform_values(&mut self, step: Fields) -> Result<(), Stop> {
+        let (table, key, value) = self.table_input(step, 0)?;
+        let values = mapper(&required(step, "mapper")?, &key, &value)?;
+        let value_of = values.f;
+        let materialized = self.materialized(step, (&key, &values.out), key.nullable())?.unwrap_or_default();
+        let mapped = table.transform_values_with(move |k, v| value_of(k, &v.cloned()), materialized);
+        self.put_table(step, mapped, key, values.out)
+    }
+
+    pub(super) fn table_table_join(&mut self, step: Fields) -> Result<(), Stop> {
+        let (left, key, left_value) = self.table_input(step, 0)?;
+        let (right, right_key, right_value) = self.table_input(step, 1)?;
+        same(step, "keys", &key, &right_key)?;
+        let joiner = joiner(step.text("joiner")?, &left_value, &right_value)?;
+        let f = joiner.f;
+        let materialized = self.materialized(step, (&key, &joiner.out), key.nullable())?.unwrap_or_default();
+        let joined = step.named().map_or_else(TableJoined::default, TableJoined::named);
+        // The joiners of table joins do not get the key.
+        let f = move |a: Option<&Val>, b: Option<&Val>| f(&None, &a.cloned(), &b.cloned());
+        let table = match step.text("type")? {
+            "inner" => left.join_with(&right, move |_, a, b| f(Some(a), Some(b)), joined, materialized),
+            "left" => left.left_join_with(&right, move |_, a, b| f(Some(a), b), joined, materialized),
+            "outer" => left.outer_join_with(&right, move |_, a, b| f(a, b), joined, materialized),
+            other => return Err(Stop::Case(format!("unknown join type '{other}'"))),
+        };
+        self.put(step, Handle::Table(table), key, joiner.out)
     }
 
     pub(super) fn stream_table_join(&mut self, step: Fields) -> Result<(), Stop> {

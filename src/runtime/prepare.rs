@@ -4,19 +4,11 @@ use super::assignment::Inputs;
 use crate::broker::{Admin, NewTopic};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::state::Changelog;
+use crate::topology::internal_topics::Purpose;
 use crate::topology::split::{SubTopology, sub_topologies};
 use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// What Kafka Streams sets for repartition topics: nothing is deleted by time; what was consumed is purged.
-const REPARTITION_CONFIG: &[(&str, &str)] = &[
-    ("cleanup.policy", "delete"),
-    ("message.timestamp.type", "CreateTime"),
-    ("retention.ms", "-1"),
-    ("segment.bytes", "52428800"),
-];
 
 /// The topology as it meets one application's topics.
 pub(crate) struct Plan {
@@ -174,8 +166,15 @@ impl Plan {
                 .hint("give the joined topics equal partition counts, and write both with the same partitioner"));
             }
         }
-        self.create_internal_topics(admin, config, &internal, &counts)?;
+        self.create_internal_topics(admin, config, &counts)?;
         Ok(counts)
+    }
+
+    /// How many tasks have a store of that name: the partitions of its changelog.
+    fn store_partitions(&self, store: Option<&str>, counts: &BTreeMap<Arc<str>, i32>) -> i32 {
+        let has_it = |sub: &&SubTopology| sub.stores.iter().any(|name| Some(name.as_str()) == store);
+        let inputs = self.sub_topologies.iter().find(has_it).map(|sub| &self.inputs[sub.id]);
+        inputs.into_iter().flatten().filter_map(|topic| counts.get(topic).copied()).max().unwrap_or(0)
     }
 
     /// Creates the repartition topics and changelogs that are missing, and checks those that are there.
@@ -183,29 +182,17 @@ impl Plan {
         &self,
         admin: &mut dyn Admin,
         config: &Config,
-        internal: &BTreeMap<Arc<str>, InternalTopic>,
         counts: &BTreeMap<Arc<str>, i32>,
     ) -> Result {
-        let repartition = |name: &Arc<str>| NewTopic {
-            name: name.to_string(),
-            partitions: counts[name],
-            replication: config.replication_factor,
-            config: REPARTITION_CONFIG.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-        };
-        let mut wanted: Vec<NewTopic> = internal.keys().map(repartition).collect();
-        for (sub_topology, inputs) in self.sub_topologies.iter().zip(&self.inputs) {
-            let partitions = inputs.iter().map(|topic| counts[topic]).max().unwrap_or(0);
-            for store in &sub_topology.stores {
-                let Changelog::Own { config: overrides } = &self.topology.stores[store].changelog else { continue };
-                let mut settings: Vec<(String, String)> = vec![
-                    ("cleanup.policy".into(), "compact".into()),
-                    ("message.timestamp.type".into(), "CreateTime".into()),
-                ];
-                settings.retain(|(key, _)| !overrides.iter().any(|(k, _)| k == key));
-                settings.extend(overrides.iter().cloned());
-                let name = changelog_topic(&config.application_id, store);
-                wanted.push(NewTopic { name, partitions, replication: config.replication_factor, config: settings });
-            }
+        let mut wanted = Vec::new();
+        for spec in self.topology.internal_topic_specs(&config.application_id) {
+            let partitions = match spec.purpose {
+                Purpose::SourceAsChangelog => continue,
+                Purpose::Repartition => counts.get(&*spec.name).copied().unwrap_or(0),
+                Purpose::Changelog => self.store_partitions(spec.store.as_deref(), counts),
+            };
+            let replication = config.replication_factor;
+            wanted.push(NewTopic { name: spec.name, partitions, replication, config: spec.config });
         }
         let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
         let mut create = Vec::new();
@@ -236,11 +223,6 @@ impl Plan {
         }
         admin.create_topics(&create)
     }
-}
-
-/// The name of a store's changelog.
-pub(crate) fn changelog_topic(application_id: &str, store: &str) -> String {
-    format!("{application_id}-{store}-changelog")
 }
 
 fn missing(topic: &str, what: &str) -> Error {

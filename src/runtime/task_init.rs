@@ -1,7 +1,6 @@
 //! Opens a task: its state, its ports, its inputs; and brings its stores up to date.
 
 use super::commit::Changelogs;
-use super::prepare::changelog_topic;
 use super::queue::Input;
 use super::status::TaskStateName;
 use super::task::{Task, TaskId};
@@ -13,6 +12,7 @@ use crate::operators::{Cx, ErasedPort, Hooks, Outbox};
 use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
+use crate::topology::internal_topics::changelog_topic;
 use crate::topology::{Build, NodeId, NodeKind, Source};
 use std::collections::BTreeMap;
 

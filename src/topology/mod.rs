@@ -1,6 +1,7 @@
 //! The topology: a graph of untyped nodes with names, edges, stores and the recipe for their ports. No K, no V.
 
 mod describe;
+pub mod internal_topics;
 mod java_order;
 pub mod split;
 

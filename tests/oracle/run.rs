@@ -13,6 +13,8 @@ use watersmeet::error::Error;
 use watersmeet::record::Headers;
 use watersmeet::state::Engine;
 use watersmeet::testing::{DriverOptions, StoredRecord, TopologyTestDriver};
+use watersmeet::topology::Topology;
+use watersmeet::topology::internal_topics::{InternalTopicSpec, Purpose};
 
 /// The answer to a case. Never panics: whatever goes wrong is in the answer's field `error`.
 pub fn run(case: &Value) -> Value {
@@ -89,6 +91,7 @@ impl<'a> Run<'a> {
         answer.insert("describe".into(), json!(topology.describe()));
         let settings = settings(config, optimization)?;
         let application_id = settings.application_id.clone();
+        answer.insert("internal_topics".into(), internal_topics(&topology, &application_id));
         let start_ms = config.maybe_number("start_wall_clock_ms").unwrap_or(0);
         let options = DriverOptions { start_ms, ..DriverOptions::default() };
         let driver = attempt("start", None, || TopologyTestDriver::with(topology, settings, options))?;
@@ -162,6 +165,23 @@ impl<'a> Run<'a> {
         let _ = &self.application_id;
         self.driver.status().totals.dropped
     }
+}
+
+/// The topics that the application owns, with their settings.
+fn internal_topics(topology: &Topology, application_id: &str) -> Value {
+    let topic = |spec: InternalTopicSpec| {
+        let mut entry: Map<String, Value> = spec.config.into_iter().map(|(key, value)| (key, json!(value))).collect();
+        let kind = if spec.purpose == Purpose::Repartition { "repartition" } else { "changelog" };
+        entry.insert("kind".into(), json!(kind));
+        if let Some(partitions) = spec.partitions {
+            entry.insert("partitions".into(), json!(partitions));
+        }
+        if spec.purpose == Purpose::SourceAsChangelog {
+            entry.insert("is_source_topic".into(), json!(true));
+        }
+        (spec.name, Value::Object(entry))
+    };
+    Value::Object(topology.internal_topic_specs(application_id).into_iter().map(topic).collect())
 }
 
 /// A record that was produced.

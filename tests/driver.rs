@@ -544,6 +544,74 @@ fn an_unknown_store_and_wrong_serdes_are_named() -> Result<()> {
     Ok(())
 }
 
+// -- the whole topology in one task ----------------------------------------------------------------------------------
+
+/// Everything produced since the last call, as `topic key=value@timestamp`.
+fn produced(driver: &TopologyTestDriver) -> Vec<String> {
+    let part = |bytes: Option<Vec<u8>>| bytes.map_or("∅".into(), |b| String::from_utf8_lossy(&b).into_owned());
+    let line =
+        |(topic, r): (String, StoredRecord)| format!("{topic} {}={}@{}", part(r.key), part(r.value), r.timestamp_ms);
+    driver.produced().into_iter().map(line).collect()
+}
+
+#[test]
+fn what_goes_through_repartition_topics_comes_back_by_timestamp_then_as_in_javas_heap() -> Result<()> {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream("in", Consumed::<String, String>::default());
+    for name in ["r1", "r2", "r3"] {
+        let again = stream.repartition(Repartitioned::default().named(name));
+        again.map_values(move |v| format!("{v} {name}")).to("out", Produced::default());
+    }
+    let driver = TopologyTestDriver::new(builder.build()?, config())?;
+    driver.create_input_topic("in", Produced::<String, String>::default()).pipe_at("a", "x", 5)?;
+    let expected = [
+        "app-r1-repartition a=x@5",
+        "app-r2-repartition a=x@5",
+        "app-r3-repartition a=x@5",
+        "out a=x r1@5",
+        "out a=x r3@5",
+        "out a=x r2@5",
+    ];
+    assert_eq!(produced(&driver), expected);
+    assert_eq!(driver.status().threads[0].tasks.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn explicit_commits_are_the_only_ones() -> Result<()> {
+    let options = DriverOptions { commits: Commits::Explicit, ..Default::default() };
+    let driver = TopologyTestDriver::with(joins(), config(), options)?;
+    driver.create_input_topic("in", Produced::<Text, Text>::default()).pipe_at(text("a"), text("v"), 5)?;
+    driver.advance_wall_clock_ms(1_000_000)?;
+    let broker = driver.broker();
+    assert!(broker.committed("app").is_empty());
+    assert_eq!(produced(&driver), ["left a=v+∅@5"], "what is not held back needs no commit");
+    assert_eq!((driver.commit()?, driver.commit()?), (true, false));
+    assert_eq!(broker.committed("app")[&TopicPartition::new("in", 0)].offset, 1);
+    Ok(())
+}
+
+#[test]
+fn what_a_record_produced_before_it_failed_is_there() -> Result<()> {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream("in", Consumed::<String, String>::default());
+    stream.to("before", Produced::default());
+    stream.try_map_values(|_| Err::<String, _>("no")).to("after", Produced::default());
+    let driver = TopologyTestDriver::new(builder.build()?, config())?;
+    let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    assert!(input.pipe_at("a", "x", 5).is_err());
+    assert_eq!(produced(&driver), ["before a=x@5"]);
+    Ok(())
+}
+
+#[test]
+fn a_topic_that_nothing_reads_takes_no_records() -> Result<()> {
+    let driver = TopologyTestDriver::new(joins(), config())?;
+    let error = driver.create_input_topic("other", Produced::<Text, Text>::default()).pipe(text("a"), text("v"));
+    assert_eq!(error.map_err(|error| error.kind()), Err(Kind::Topology));
+    Ok(())
+}
+
 // -- any order of arrival --------------------------------------------------------------------------------------------
 
 #[derive(Debug, Clone)]

@@ -24,10 +24,10 @@ pub(crate) struct Changelogs(pub(crate) Vec<(StoreId, TopicPartition)>);
 /// Commits these tasks. Tasks without news cost nothing.
 pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: Duration) -> Result {
     for task in tasks.iter_mut() {
-        if task.dirty {
-            task.flush()?;
-        }
-        task.cx.outbox.drain(|record| clients.producer.send(record))?;
+        let flushed = if task.dirty { task.flush() } else { Ok(()) };
+        // Also what came before a record that failed.
+        let drained = task.cx.outbox.drain(|record| clients.producer.send(record));
+        flushed.and(drained)?;
     }
     settle(clients, tasks, flush_max)?;
     let mut offsets = Vec::new();

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use thread::App;
+use thread::{App, Driven};
 
 /// A running topology: the client. Source: `KafkaStreams`.
 ///
@@ -99,7 +99,7 @@ impl Streams {
             dot: topology.dot(),
             json: topology.json(),
         };
-        let app = Arc::new(app(topology, config, broker, clock, directory)?);
+        let app = Arc::new(app(topology, config, broker, clock, directory, None)?);
         let supervisor = Some(supervisor::start(app.clone()));
         Ok(Self { app, supervisor, http: Mutex::default(), views })
     }
@@ -170,8 +170,9 @@ pub(crate) fn app(
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     directory: StateDirectory,
+    driven: Option<Driven>,
 ) -> Result<App> {
-    let plan = Plan::new(topology, &config.application_id)?;
+    let plan = Plan::new(topology, &config.application_id, driven.is_some())?;
     let shared = Shared::new(config.application_id.clone(), clock, config.stall_limit);
     let budget = Arc::new(MemoryBudget::new(&config));
     let metrics = Metrics::new(&config.application_id);
@@ -189,6 +190,7 @@ pub(crate) fn app(
         budget,
         partition_counts: Mutex::default(),
         config,
+        driven,
     })
 }
 

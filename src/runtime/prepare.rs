@@ -5,7 +5,7 @@ use crate::broker::{Admin, NewTopic};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::topology::internal_topics::Purpose;
-use crate::topology::split::{SubTopology, sub_topologies};
+use crate::topology::split::{SubTopology, all_in_one, sub_topologies};
 use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,8 +19,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(topology: Topology, application_id: &str) -> Result<Self> {
-        let sub_topologies = sub_topologies(&topology)?;
+    /// `in_one`: a task runs all of the topology.
+    pub(crate) fn new(topology: Topology, application_id: &str, in_one: bool) -> Result<Self> {
+        let sub_topologies = if in_one { vec![all_in_one(&topology)?] } else { sub_topologies(&topology)? };
         let topics = |s: &SubTopology| s.source_topics.iter().map(|t| t.on_broker(application_id).into()).collect();
         let inputs = sub_topologies.iter().map(topics).collect();
         Ok(Self { topology, sub_topologies, inputs })

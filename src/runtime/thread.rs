@@ -36,8 +36,18 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: StateDirectory,
     pub(crate) budget: Arc<MemoryBudget>,
+    /// Set where a test turns the thread.
+    pub(crate) driven: Option<Driven>,
     /// Partition counts of the source topics, as the first thread that asked found them.
     pub(crate) partition_counts: Mutex<Option<BTreeMap<Arc<str>, i32>>>,
+}
+
+/// How a thread runs that a test turns: one task per partition has all of the topology, a turn processes one record of each
+/// task, and the clock commits nothing. Source: Kafka Streams' `TopologyTestDriver`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Driven {
+    /// Whether the turn that has processed a record commits it.
+    pub(crate) commit_each: bool,
 }
 
 /// The clients of one thread.
@@ -140,7 +150,13 @@ impl StreamThread {
             Ok(()) => {}
             Err(error) if error.is_retriable() => self.trouble(&error),
             Err(error) if error.kind() == Kind::Migrated => self.migrated(&error)?,
-            Err(error) => return Err(error),
+            Err(error) => {
+                // What was produced up to here goes out, if it can: Kafka Streams closes its producer so.
+                if matches!(error.kind(), Kind::User | Kind::Record) {
+                    let _ = self.clients.producer.flush(FLUSH_MAX);
+                }
+                return Err(error);
+            }
         }
         self.publish(figures);
         Ok(if self.busy { Turn::Progress } else { Turn::Idle })
@@ -386,6 +402,7 @@ impl StreamThread {
         let now_ms = self.app.shared.clock.now_ms();
         let (mut processed, mut uncommitted_bytes) = (0, 0);
         let limit = self.app.config.buffered_records_per_partition;
+        let records_max = if self.app.driven.is_some() { 1 } else { RECORDS_PER_TURN_MAX };
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         let mut result = Ok(());
         for task in self.tasks.values_mut().filter(|t| t.state == TaskStateName::Running) {
@@ -396,7 +413,7 @@ impl StreamThread {
             }
             let bootstrapping = task.inputs.iter_mut().any(Input::is_bootstrapping);
             let producer = &mut self.clients.producer;
-            match task.process(now_ms, RECORDS_PER_TURN_MAX, |record| producer.send(record)) {
+            match task.process(now_ms, records_max, |record| producer.send(record)) {
                 Ok(count) => processed += count,
                 Err(error) => {
                     result = Err(error);
@@ -432,11 +449,15 @@ impl StreamThread {
     fn commit_if_due(&mut self, figures: &mut TurnFigures) -> Result {
         let now_ms = self.app.shared.clock.now_ms();
         let interval_ms = self.app.config.commit_interval.as_millis() as i64;
-        if !self.commit_now && now_ms - self.last_commit_ms <= interval_ms {
+        let dirty = self.tasks.values().any(|task| task.dirty);
+        let due = match self.app.driven {
+            Some(driven) => driven.commit_each && dirty,
+            None => self.commit_now || now_ms - self.last_commit_ms > interval_ms,
+        };
+        if !due {
             return Ok(());
         }
         let t0 = self.app.shared.clock.nanos();
-        let dirty = self.tasks.values().any(|task| task.dirty);
         self.last_commit_ms = now_ms;
         self.commit_now = false;
         self.commit_all()?;
@@ -453,9 +474,9 @@ impl StreamThread {
         commit::commit(&mut self.clients, &mut tasks, FLUSH_MAX)
     }
 
-    /// Lets the next turn end with a commit, whatever the clock says.
-    pub(crate) fn commit_next_turn(&mut self) {
-        self.commit_now = true;
+    /// True where something has been processed since the last commit.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.tasks.values().any(|task| task.dirty)
     }
 
     /// The store of that name in each of the tasks that have one.

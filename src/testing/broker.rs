@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) faults: Faults,
     clock: Arc<dyn Clock>,
     sequence: u64,
+    /// How many partitions a topic gets that a client writes to without its being there; `None`: it is refused.
+    created_on_write: Option<i32>,
 }
 
 impl Default for MemoryBroker {
@@ -68,7 +70,7 @@ impl MemoryBroker {
     /// A broker without topics, on this clock.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let (topics, groups, faults) = Default::default();
-        let state = Mutex::new(State { topics, groups, faults, clock, sequence: 0 });
+        let state = Mutex::new(State { topics, groups, faults, clock, sequence: 0, created_on_write: None });
         Self(Arc::new(Cluster { state, changed: Condvar::new() }))
     }
 
@@ -149,9 +151,27 @@ impl MemoryBroker {
     /// The record of a topic that was written next after the one of this sequence number.
     pub(super) fn record_after(&self, topic: &str, sequence: u64) -> Option<StoredRecord> {
         let state = self.0.lock();
-        let logs = state.topics.get(topic)?.partitions.iter().map(Log::records);
-        let next = |log: &'_ [StoredRecord]| log.get(log.partition_point(|r| r.sequence <= sequence)).cloned();
-        logs.filter_map(next).min_by_key(|record| record.sequence)
+        let logs = state.topics.get(topic)?.partitions.iter();
+        logs.filter_map(|log| log.after(sequence).first().cloned()).min_by_key(|record| record.sequence)
+    }
+
+    /// The records of all topics that clients have written after the one of this sequence number, in the order in which
+    /// they were written.
+    pub(super) fn written_after(&self, sequence: u64) -> Vec<(Arc<str>, StoredRecord)> {
+        let state = self.0.lock();
+        let of_topic = |(name, topic): (&Arc<str>, &Topic)| {
+            let records = topic.partitions.iter().flat_map(|log| log.after(sequence)).filter(|record| record.by_client);
+            records.map(|record| (name.clone(), record.clone())).collect::<Vec<_>>()
+        };
+        let mut records: Vec<_> = state.topics.iter().flat_map(of_topic).collect();
+        records.sort_by_key(|(_, record)| record.sequence);
+        records
+    }
+
+    /// From now on a topic that a client writes to is created where it does not exist, as Kafka's
+    /// `auto.create.topics.enable` lets it.
+    pub fn create_topics_on_write(&self, partitions: i32) {
+        self.0.change(|state| state.created_on_write = Some(partitions));
     }
 
     /// The offset that the next record of this partition gets; 0 where it does not exist.
@@ -267,6 +287,15 @@ impl State {
         self.topics.get(&tp.topic)?.partitions.get(usize::try_from(tp.partition).ok()?)
     }
 
+    /// Creates the topic of a client's record, where that is allowed.
+    pub(super) fn create_on_write(&mut self, topic: &str) {
+        if let Some(partitions) = self.created_on_write
+            && !self.topics.contains_key(topic)
+        {
+            self.create_topic(topic, partitions, &[]);
+        }
+    }
+
     fn create_topic(&mut self, name: &str, partitions: i32, config: &[(String, String)]) {
         self.topics.entry(name.into()).or_insert_with(|| Topic::new(partitions, config));
     }
@@ -299,6 +328,7 @@ impl State {
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             headers: record.headers.clone(),
+            by_client: false,
             sequence: 0,
         }
     }

@@ -11,9 +11,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many records of one partition come before another one has its turn.
-const RUN: usize = 500;
-
 /// A consumer of a [`MemoryBroker`](super::MemoryBroker).
 pub(super) struct MemoryConsumer {
     cluster: Arc<Cluster>,
@@ -25,8 +22,6 @@ pub(super) struct MemoryConsumer {
     /// What the group gave and has not got back.
     held: BTreeSet<TopicPartition>,
     fetches: BTreeMap<TopicPartition, Fetch>,
-    /// The partition that had its turn last.
-    last: Option<TopicPartition>,
     /// Topics whose absence has been told.
     missing: BTreeSet<Arc<str>>,
     in_trouble: bool,
@@ -61,7 +56,6 @@ impl MemoryConsumer {
             joined: None,
             held: BTreeSet::new(),
             fetches: BTreeMap::new(),
-            last: None,
             missing: BTreeSet::new(),
             in_trouble: false,
         }
@@ -133,16 +127,11 @@ impl MemoryConsumer {
         Ok(())
     }
 
-    /// Records of the assigned partitions, in turns, beginning behind the one that came last.
+    /// Records of the assigned partitions, in the order in which they were written.
     fn fetch(&mut self, state: &State, max_records: usize, batch: &mut Batch, events: &mut Vec<Event>) {
-        let all: Vec<TopicPartition> = self.fetches.keys().cloned().collect();
-        let first = self.last.as_ref().map_or(0, |last| all.partition_point(|tp| tp <= last));
-        let mut left = max_records;
-        for tp in all[first..].iter().chain(&all[..first]) {
-            let (Some(fetch), Some(log)) = (self.fetches.get_mut(tp), state.log(tp)) else { continue };
-            if fetch.paused || fetch.out_of_range {
-                continue;
-            }
+        let mut found = Vec::new();
+        for (tp, fetch) in &mut self.fetches {
+            let Some(log) = state.log(tp).filter(|_| !fetch.paused && !fetch.out_of_range) else { continue };
             let bounds = log.bounds();
             if !(bounds.start..=bounds.end).contains(&fetch.position) {
                 fetch.out_of_range = true;
@@ -150,23 +139,25 @@ impl MemoryConsumer {
                 continue;
             }
             fetch.end = Some(bounds.end);
-            let records = log.from(fetch.position);
-            let run = records.len().min(RUN).min(left);
-            if run > 0 {
-                let source = batch.source(&tp.topic, tp.partition);
-                for record in &records[..run] {
-                    let (key, value) = (record.key.as_deref(), record.value.as_deref());
-                    batch.push(source, record.offset, record.timestamp_ms, key, value, record.headers.clone());
-                    fetch.position = record.offset + 1;
-                }
-                left -= run;
-                self.last = Some(tp.clone());
-            }
-            if run == records.len() {
-                fetch.position = bounds.end;
-                if fetch.end_told != Some(bounds.end) {
-                    fetch.end_told = Some(bounds.end);
-                    events.push(Event::End { partition: tp.clone(), offset: bounds.end });
+            found.extend(log.from(fetch.position).iter().take(max_records).map(|record| (tp, record)));
+        }
+        found.sort_by_key(|(_, record)| record.sequence);
+        found.truncate(max_records);
+        let mut next = BTreeMap::new();
+        for (tp, record) in found {
+            let source = batch.source(&tp.topic, tp.partition);
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
+            batch.push(source, record.offset, record.timestamp_ms, key, value, record.headers.clone());
+            next.insert(tp.clone(), record.offset + 1);
+        }
+        for (tp, fetch) in &mut self.fetches {
+            let Some(log) = state.log(tp).filter(|_| !fetch.paused && !fetch.out_of_range) else { continue };
+            fetch.position = next.get(tp).copied().unwrap_or(fetch.position);
+            if log.from(fetch.position).is_empty() {
+                let end = log.bounds().end;
+                fetch.position = end;
+                if fetch.end_told.replace(end) != Some(end) {
+                    events.push(Event::End { partition: tp.clone(), offset: end });
                 }
             }
         }

@@ -1,13 +1,14 @@
 //! `TopologyTestDriver`: the runtime's own thread and tasks, turned by the test.
 
 use super::broker::MemoryBroker;
+use super::log::StoredRecord;
 use super::store::TestStore;
 use super::topics::{TestInputTopic, TestOutputTopic};
 use crate::clock::{Clock, ManualClock};
 use crate::config::Config;
 use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
-use crate::runtime::thread::{App, StreamThread, Turn};
+use crate::runtime::thread::{App, Driven, StreamThread, Turn};
 use crate::runtime::{self, State, Streams, StreamsStatus};
 use crate::topology::{NodeKind, SinkTopic, TopicName, Topology};
 use std::cell::RefCell;
@@ -25,8 +26,11 @@ const IDLE_TURNS: usize = 3;
 /// [`pipe`](TestInputTopic::pipe) returns, and time moves when told.
 ///
 /// What runs is the real thing, a stream thread with its tasks and stores, on a [`MemoryBroker`]: partitions, changelogs,
-/// restore and commits (one after every record) are those of production. Topics that the topology names are created where
-/// they are missing. Source: Kafka Streams' `TopologyTestDriver`, which runs a model of a task with one partition.
+/// restore and commits are those of production. Topics that the topology names are created where they are missing.
+///
+/// As Kafka Streams' `TopologyTestDriver` does, one task per partition number runs the whole topology, so that what goes
+/// through a repartition topic comes back to the same task, in an order that depends on nothing but the records. A record
+/// is committed as soon as it has been processed, unless [`DriverOptions::commits`] says otherwise.
 ///
 /// ```
 /// use watersmeet::prelude::*;
@@ -66,11 +70,23 @@ pub struct DriverOptions {
     pub start_ms: i64,
     /// The broker to run on, such as that of an earlier driver; a new one.
     pub broker: Option<MemoryBroker>,
+    /// When the driver commits; after each record.
+    pub commits: Commits,
+}
+
+/// When a [`TopologyTestDriver`] commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Commits {
+    /// After each record that was processed.
+    #[default]
+    Each,
+    /// When [`TopologyTestDriver::commit`] is called: what caches and buffers hold back comes out then.
+    Explicit,
 }
 
 impl Default for DriverOptions {
     fn default() -> Self {
-        Self { partitions: 1, start_ms: 0, broker: None }
+        Self { partitions: 1, start_ms: 0, broker: None, commits: Commits::Each }
     }
 }
 
@@ -83,6 +99,8 @@ pub(super) struct Inner {
     pub(super) broker: MemoryBroker,
     clock: ManualClock,
     partitions: i32,
+    /// The last of the records that [`TopologyTestDriver::produced`] has given out.
+    produced: u64,
     /// A state directory of the driver's own, removed at the end.
     own_dir: Option<PathBuf>,
 }
@@ -110,18 +128,20 @@ impl TopologyTestDriver {
         }
         let clock = ManualClock::at(options.start_ms);
         let broker = options.broker.unwrap_or_else(|| MemoryBroker::with_clock(Arc::new(clock.clone())));
+        broker.create_topics_on_write(options.partitions);
         for topic in topics(&topology, &config) {
             broker.create_topic(&topic, options.partitions);
         }
         let directory = Streams::directory(&topology, &config)?;
         let client = broker.client(&config.application_id, "driver");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let app = Arc::new(runtime::app(topology, config, client, shared, directory)?);
+        let driven = Some(Driven { commit_each: options.commits == Commits::Each });
+        let app = Arc::new(runtime::app(topology, config, client, shared, directory, driven)?);
         app.shared.transition(State::Rebalancing, "starting");
         app.shared.add_thread(1, "driver".into());
         let thread = Some(StreamThread::new(1, app.clone())?);
         let (failed, partitions) = (None, options.partitions);
-        let mut inner = Inner { thread, failed, app, broker, clock, partitions, own_dir };
+        let mut inner = Inner { thread, failed, app, broker, clock, partitions, produced: 0, own_dir };
         inner.run()?;
         Ok(Self(Rc::new(RefCell::new(inner))))
     }
@@ -171,13 +191,54 @@ impl TopologyTestDriver {
         inner.run()
     }
 
-    /// Processes everything that is in the input topics, and commits: for records that were written straight to the
+    /// Processes everything that is in the input topics: for records that were written straight to the
     /// [`broker`](Self::broker), so that the task can choose among them.
     ///
     /// # Errors
     /// As [`pipe`](TestInputTopic::pipe).
     pub fn run(&self) -> Result {
         self.0.borrow_mut().run()
+    }
+
+    /// Commits, then processes what comes of it. Returns whether there was anything to commit; what came of it may be a
+    /// reason to commit again.
+    ///
+    /// # Errors
+    /// As [`pipe`](TestInputTopic::pipe).
+    pub fn commit(&self) -> Result<bool> {
+        let mut inner = self.0.borrow_mut();
+        let dirty = inner.thread()?.is_dirty();
+        let committed = inner.thread()?.commit_all();
+        inner.check(committed)?;
+        inner.run()?;
+        Ok(dirty)
+    }
+
+    /// Everything that the topology has produced since the last call, with the topic of each record, in the order in which it
+    /// was sent: to output, repartition, changelog and dead-letter topics alike.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// use watersmeet::testing::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// let stream = builder.stream("in", Consumed::<String, i64>::default());
+    /// stream.to("one", Produced::default());
+    /// stream.map_values(|n| n + 1).to("two", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.create_input_topic("in", Produced::<String, i64>::default()).pipe("a", 1)?;
+    ///
+    /// let topics: Vec<String> = driver.produced().into_iter().map(|(topic, _)| topic).collect();
+    /// assert_eq!(topics, ["one", "two"]);
+    /// assert!(driver.produced().is_empty());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "producedTopicNames")]
+    pub fn produced(&self) -> Vec<(String, StoredRecord)> {
+        let mut inner = self.0.borrow_mut();
+        let records = inner.broker.written_after(inner.produced);
+        inner.produced = records.last().map_or(inner.produced, |(_, record)| record.sequence);
+        records.into_iter().map(|(topic, record)| (topic.to_string(), record)).collect()
     }
 
     /// The broker below.
@@ -205,32 +266,31 @@ impl TopologyTestDriver {
 }
 
 impl Inner {
-    /// Turns the thread until there is nothing left to do, and commits.
-    ///
-    /// A record that the commit's flush wrote may be an input again (repartition topics), so it goes on until a whole round
-    /// of turns found nothing.
+    /// Turns the thread until there is nothing left to do. What one turn produced may be an input of the next (repartition
+    /// topics).
     pub(super) fn run(&mut self) -> Result {
-        while self.turns()? {
-            self.thread()?.commit_next_turn();
+        let mut idle = 0;
+        while idle < IDLE_TURNS {
+            let turn = self.thread()?.step();
+            match self.check(turn)? {
+                Turn::Progress => idle = 0,
+                Turn::Idle | Turn::Stopped => idle += 1,
+            }
         }
         Ok(())
     }
 
-    fn turns(&mut self) -> Result<bool> {
-        let (mut progress, mut idle) = (false, 0);
-        while idle < IDLE_TURNS {
-            match self.thread()?.step() {
-                Ok(Turn::Progress) => (progress, idle) = (true, 0),
-                Ok(Turn::Idle | Turn::Stopped) => idle += 1,
-                Err(error) => {
-                    self.failed = Some((error.kind(), error.to_string()));
-                    self.thread = None;
-                    self.app.shared.thread_ended(1, Some(error.to_string()));
-                    return Err(error);
-                }
-            }
-        }
-        Ok(progress)
+    pub(super) fn reads(&self, topic: &str) -> bool {
+        self.app.plan.source_topics().contains(topic)
+    }
+
+    /// An error ends the thread.
+    fn check<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            self.failed = Some((error.kind(), error.to_string()));
+            self.thread = None;
+            self.app.shared.thread_ended(1, Some(error.to_string()));
+        })
     }
 
     pub(super) fn thread(&mut self) -> Result<&mut StreamThread> {

@@ -24,6 +24,8 @@ pub struct StoredRecord {
     pub value: Option<Vec<u8>>,
     /// The headers.
     pub headers: Headers,
+    /// A client has written it, and not the test.
+    pub(super) by_client: bool,
     /// Its place among all records of the broker, by which partitions can be brought into the order of writing.
     pub(super) sequence: u64,
 }
@@ -103,6 +105,11 @@ impl Log {
         &self.records[self.records.partition_point(|record| record.offset < offset)..]
     }
 
+    /// The records that were written after this one, by the number of its place among all.
+    pub(super) fn after(&self, sequence: u64) -> &[StoredRecord] {
+        &self.records[self.records.partition_point(|record| record.sequence <= sequence)..]
+    }
+
     /// Forgets everything before `offset`.
     pub(super) fn delete_before(&mut self, offset: i64) {
         self.start = offset.clamp(self.start, self.end);
@@ -130,7 +137,16 @@ mod tests {
 
     fn record(key: &str, value: Option<&str>) -> StoredRecord {
         let (key, value) = (Some(key.as_bytes().to_vec()), value.map(|v| v.as_bytes().to_vec()));
-        StoredRecord { partition: 0, offset: -1, timestamp_ms: 0, key, value, headers: Headers::default(), sequence: 0 }
+        StoredRecord {
+            partition: 0,
+            offset: -1,
+            timestamp_ms: 0,
+            key,
+            value,
+            headers: Headers::default(),
+            by_client: false,
+            sequence: 0,
+        }
     }
 
     fn offsets(log: &Log, from: i64) -> Vec<i64> {

@@ -14,7 +14,7 @@ mod store;
 mod topics;
 
 pub use broker::MemoryBroker;
-pub use driver::{DriverOptions, TopologyTestDriver};
+pub use driver::{Commits, DriverOptions, TopologyTestDriver};
 pub use faults::{Fault, Request};
 pub use log::StoredRecord;
 pub use store::TestStore;

@@ -2,6 +2,7 @@
 
 use super::broker::{Cluster, State};
 use super::faults::{Fault, Request};
+use super::log::StoredRecord;
 use crate::broker::{Outgoing, Producer, Refused};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
@@ -68,10 +69,12 @@ impl MemoryProducer {
     }
 
     fn append(&mut self, state: &mut State, record: &Waiting) -> Result {
+        state.create_on_write(&record.topic);
         let turn = self.turns.entry(record.topic.clone()).or_default();
         let partition = state.partition_for(&record.topic, record.partition, record.key.as_deref(), *turn)?;
         *turn += i32::from(record.partition.is_none() && record.key.is_none());
-        state.append(&record.topic, state.stored(&record.outgoing(), partition)).map(|_| ())
+        let stored = StoredRecord { by_client: true, ..state.stored(&record.outgoing(), partition) };
+        state.append(&record.topic, stored).map(|_| ())
     }
 }
 

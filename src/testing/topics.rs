@@ -114,6 +114,9 @@ impl<K, V> TestInputTopic<K, V> {
     ) -> Result {
         let mut driver = self.driver.borrow_mut();
         driver.thread()?;
+        if !driver.reads(&self.topic) {
+            return Err(Error::new(Kind::Topology, "nothing in the topology reads this topic").topic(&*self.topic));
+        }
         let (topic, timestamp_ms) = (&self.topic, Some(timestamp_ms));
         driver.broker.append(Outgoing { topic, partition: None, key, value, timestamp_ms, headers })?;
         driver.run()

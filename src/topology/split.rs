@@ -51,6 +51,15 @@ pub fn sub_topologies(topology: &Topology) -> Result<Vec<SubTopology>> {
     Ok(parts.into_values().enumerate().map(|(id, nodes)| sub_topology(topology, id, nodes)).collect())
 }
 
+/// The whole topology as one: what a test driver runs in a single task.
+///
+/// # Errors
+/// As [`sub_topologies`].
+pub fn all_in_one(topology: &Topology) -> Result<SubTopology> {
+    sub_topologies(topology)?;
+    Ok(sub_topology(topology, 0, (0..topology.nodes.len()).map(NodeId).collect()))
+}
+
 fn root(group: &[usize], mut n: usize) -> usize {
     while group[n] != n {
         n = group[n];

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) sub_topologies: Vec<SubTopology>,
     /// Source topics per sub-topology, by their names on the broker.
     pub(crate) inputs: Inputs,
+    /// One task runs all of it: so every topic that it makes has as many partitions as those that it reads.
+    in_one: bool,
 }
 
 impl Plan {
@@ -24,7 +26,7 @@ impl Plan {
         let sub_topologies = if in_one { vec![all_in_one(&topology)?] } else { sub_topologies(&topology)? };
         let topics = |s: &SubTopology| s.source_topics.iter().map(|t| t.on_broker(application_id).into()).collect();
         let inputs = sub_topologies.iter().map(topics).collect();
-        Ok(Self { topology, sub_topologies, inputs })
+        Ok(Self { topology, sub_topologies, inputs, in_one })
     }
 
     /// Every source topic, once.
@@ -85,6 +87,11 @@ impl Plan {
         counts: &mut BTreeMap<Arc<str>, i32>,
     ) -> Result {
         let mut open: BTreeSet<Arc<str>> = BTreeSet::new();
+        if self.in_one {
+            let partitions = counts.values().copied().max().unwrap_or(1);
+            counts.extend(internal.keys().map(|topic| (topic.clone(), partitions)));
+            return Ok(());
+        }
         for (name, topic) in internal {
             match topic.partitions {
                 Some(partitions) => drop(counts.insert(name.clone(), partitions)),

@@ -100,10 +100,15 @@ impl Plan {
         }
         let groups = self.copartitioned(application_id);
         while !open.is_empty() {
-            let found: Vec<(Arc<str>, i32)> = open
-                .iter()
-                .filter_map(|topic| Some((topic.clone(), self.upstream_count(application_id, topic, counts)?)))
-                .collect();
+            let find = |whole| {
+                let count = |topic: &Arc<str>| self.upstream_count(application_id, topic, counts, whole);
+                open.iter().filter_map(|topic| Some((topic.clone(), count(topic)?))).collect::<Vec<_>>()
+            };
+            let mut found = find(true);
+            if found.is_empty() {
+                // The two topics of a foreign-key join are above each other.
+                found = find(false);
+            }
             if found.is_empty() {
                 let list: Vec<_> = open.iter().map(ToString::to_string).collect();
                 let what = format!("the partition counts of {} depend on each other", list.join(", "));
@@ -126,15 +131,23 @@ impl Plan {
         Ok(())
     }
 
-    /// The partition count of the largest topic above the sinks that write `topic`; `None` while one of them is unknown.
-    fn upstream_count(&self, application_id: &str, topic: &Arc<str>, counts: &BTreeMap<Arc<str>, i32>) -> Option<i32> {
+    /// The partition count of the largest topic above the sinks that write `topic`. `None` while none of them is known, or,
+    /// with `whole`, while one of them is unknown.
+    fn upstream_count(
+        &self,
+        application_id: &str,
+        topic: &Arc<str>,
+        counts: &BTreeMap<Arc<str>, i32>,
+        whole: bool,
+    ) -> Option<i32> {
         let mut above = BTreeSet::new();
         for sub in &self.sub_topologies {
             if sub.sink_topics.iter().any(|sink| *sink.on_broker(application_id) == **topic) {
                 above.extend(sub.source_topics.iter().map(|source| Arc::<str>::from(source.on_broker(application_id))));
             }
         }
-        above.iter().map(|topic| counts.get(topic).copied()).try_fold(0, |max, count| count.map(|count| max.max(count)))
+        let known: Vec<i32> = above.iter().filter_map(|topic| counts.get(topic).copied()).collect();
+        if whole && known.len() < above.len() { None } else { known.into_iter().max() }
     }
 
     /// Looks the topics up, checks them, and creates the changelogs that are missing. Returns the partition counts of the

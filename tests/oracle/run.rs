@@ -4,7 +4,6 @@ use super::case::{Fields, Stop};
 use super::interpreter::{Interpreter, Types};
 use super::val::{Type, base64, from_base64, render};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use watersmeet::config::{Config, Optimization, Policy};
@@ -12,7 +11,7 @@ use watersmeet::dsl::{Defaults, Produced};
 use watersmeet::error::Error;
 use watersmeet::record::Headers;
 use watersmeet::state::Engine;
-use watersmeet::testing::{DriverOptions, StoredRecord, TopologyTestDriver};
+use watersmeet::testing::{Commits, DriverOptions, StoredRecord, TopologyTestDriver};
 use watersmeet::topology::Topology;
 use watersmeet::topology::internal_topics::{InternalTopicSpec, Purpose};
 
@@ -69,8 +68,8 @@ struct Run<'a> {
     interpreter: Interpreter,
     driver: TopologyTestDriver,
     application_id: String,
-    /// How many records of each topic have been seen.
-    seen: BTreeMap<String, usize>,
+    /// Only events and the end of the case commit.
+    explicit_commits: bool,
     outputs: Vec<Value>,
 }
 
@@ -93,10 +92,12 @@ impl<'a> Run<'a> {
         let application_id = settings.application_id.clone();
         answer.insert("internal_topics".into(), internal_topics(&topology, &application_id));
         let start_ms = config.maybe_number("start_wall_clock_ms").unwrap_or(0);
-        let options = DriverOptions { start_ms, ..DriverOptions::default() };
+        let explicit_commits = config.maybe_text("commit") == Some("explicit");
+        let commits = if explicit_commits { Commits::Explicit } else { Commits::Each };
+        let options = DriverOptions { start_ms, commits, ..DriverOptions::default() };
         let driver = attempt("start", None, || TopologyTestDriver::with(topology, settings, options))?;
-        let (seen, outputs) = (BTreeMap::new(), Vec::new());
-        let mut run = Run { case, interpreter, driver, application_id, seen, outputs };
+        let outputs = Vec::new();
+        let mut run = Run { case, interpreter, driver, application_id, explicit_commits, outputs };
         let outcome = run.events();
         answer.insert("outputs".into(), json!(run.outputs));
         answer.insert("side_effects".into(), json!(run.interpreter.effects.all()));
@@ -113,13 +114,26 @@ impl<'a> Run<'a> {
                 self.record(number, fields)?;
             } else if let Some(by_ms) = fields.maybe_number("advance_wall_clock_ms") {
                 let outcome = attempt("event", Some(number), || self.driver.advance_wall_clock_ms(by_ms));
-                self.collect(number, None);
+                self.collect(number);
                 outcome?;
+            } else if fields.flag("commit", false) && self.explicit_commits {
+                self.commit("event", number)?;
             } else {
                 return Err(Failure::Stop(Stop::NotYet(format!("event {event}"))));
             }
         }
+        if self.explicit_commits {
+            let end = self.case.list("events").len();
+            self.interpreter.effects.event.store(end, Ordering::Relaxed);
+            while self.commit("event", end)? {}
+        }
         Ok(())
+    }
+
+    fn commit(&mut self, phase: &'static str, number: usize) -> Result<bool, Failure> {
+        let outcome = attempt(phase, Some(number), || self.driver.commit());
+        self.collect(number);
+        outcome
     }
 
     fn record(&mut self, number: usize, event: Fields) -> Result<(), Failure> {
@@ -140,22 +154,13 @@ impl<'a> Run<'a> {
         let input = self.driver.create_input_topic(topic, Produced::<Vec<u8>, Vec<u8>>::default());
         let pipe = || input.pipe_bytes(key.as_deref(), value.as_deref(), timestamp_ms, &headers);
         let outcome = attempt("event", Some(number), pipe);
-        self.collect(number, Some(topic));
+        self.collect(number);
         outcome
     }
 
-    /// Writes down the records that event `number` has made; the first one of `input` is the one that came in.
-    fn collect(&mut self, number: usize, input: Option<&str>) {
-        let broker = self.driver.broker();
-        let mut fresh = Vec::new();
-        for topic in broker.topics().into_keys() {
-            let records = broker.records(&topic);
-            let seen = self.seen.insert(topic.clone(), records.len()).unwrap_or(0);
-            let skip = seen + usize::from(input == Some(&*topic));
-            fresh.extend(records.into_iter().skip(skip).map(|record| (topic.clone(), record)));
-        }
-        fresh.sort_by_key(|(_, record)| record.sequence());
-        for (topic, record) in fresh {
+    /// Writes down the records that event `number` has made.
+    fn collect(&mut self, number: usize) {
+        for (topic, record) in self.driver.produced() {
             let types = self.interpreter.sinks.get(&topic);
             self.outputs.push(output(number, &topic, &record, types));
         }
@@ -240,8 +245,6 @@ fn settings(config: Fields, optimization: Optimization) -> Result<Config, Stop> 
     settings.errors.deserialization = policy("deserialization_handler");
     settings.errors.processing = policy("processing_handler");
     settings.errors.dead_letter_topic = dead_letters.map(str::to_owned);
-    if config.maybe_text("commit") == Some("explicit") {
-        return Err(Stop::NotYet("explicit commits".into()));
-    }
+    settings.cache_max_bytes = usize::try_from(config.maybe_number("cache_bytes").unwrap_or(0)).unwrap_or(0);
     Ok(settings)
 }

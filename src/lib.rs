@@ -8,6 +8,7 @@ pub mod partitioner;
 pub mod record;
 
 pub mod serdes;
+pub mod windows;
 
 // -- define --
 pub mod dsl;

@@ -67,9 +67,8 @@ struct Run<'a> {
     case: Fields<'a>,
     interpreter: Interpreter,
     driver: TopologyTestDriver,
-    application_id: String,
-    /// Only events and the end of the case commit.
-    explicit_commits: bool,
+    /// Only `commit` events commit, and the end.
+    explicit: bool,
     outputs: Vec<Value>,
 }
 
@@ -89,15 +88,13 @@ impl<'a> Run<'a> {
         let topology = attempt("build", None, || builder.build_with(optimization))?;
         answer.insert("describe".into(), json!(topology.describe()));
         let settings = settings(config, optimization)?;
-        let application_id = settings.application_id.clone();
-        answer.insert("internal_topics".into(), internal_topics(&topology, &application_id));
+        answer.insert("internal_topics".into(), internal_topics(&topology, &settings.application_id));
         let start_ms = config.maybe_number("start_wall_clock_ms").unwrap_or(0);
-        let explicit_commits = config.maybe_text("commit") == Some("explicit");
-        let commits = if explicit_commits { Commits::Explicit } else { Commits::Each };
+        let explicit = config.maybe_text("commit") == Some("explicit");
+        let commits = if explicit { Commits::Explicit } else { Commits::Each };
         let options = DriverOptions { start_ms, commits, ..DriverOptions::default() };
         let driver = attempt("start", None, || TopologyTestDriver::with(topology, settings, options))?;
-        let outputs = Vec::new();
-        let mut run = Run { case, interpreter, driver, application_id, explicit_commits, outputs };
+        let mut run = Run { case, interpreter, driver, explicit, outputs: Vec::new() };
         let outcome = run.events();
         answer.insert("outputs".into(), json!(run.outputs));
         answer.insert("side_effects".into(), json!(run.interpreter.effects.all()));
@@ -116,22 +113,21 @@ impl<'a> Run<'a> {
                 let outcome = attempt("event", Some(number), || self.driver.advance_wall_clock_ms(by_ms));
                 self.collect(number);
                 outcome?;
-            } else if fields.flag("commit", false) && self.explicit_commits {
-                self.commit("event", number)?;
+            } else if fields.get("commit").is_some() {
+                self.commit(number)?;
             } else {
                 return Err(Failure::Stop(Stop::NotYet(format!("event {event}"))));
             }
         }
-        if self.explicit_commits {
-            let end = self.case.list("events").len();
-            self.interpreter.effects.event.store(end, Ordering::Relaxed);
-            while self.commit("event", end)? {}
-        }
+        let end = self.case.list("events").len();
+        self.interpreter.effects.event.store(end, Ordering::Relaxed);
+        // A commit may send records through internal topics, which makes more to commit.
+        while self.explicit && self.commit(end)? {}
         Ok(())
     }
 
-    fn commit(&mut self, phase: &'static str, number: usize) -> Result<bool, Failure> {
-        let outcome = attempt(phase, Some(number), || self.driver.commit());
+    fn commit(&mut self, number: usize) -> Result<bool, Failure> {
+        let outcome = attempt("event", Some(number), || self.driver.commit());
         self.collect(number);
         outcome
     }
@@ -161,13 +157,12 @@ impl<'a> Run<'a> {
     /// Writes down the records that event `number` has made.
     fn collect(&mut self, number: usize) {
         for (topic, record) in self.driver.produced() {
-            let types = self.interpreter.sinks.get(&topic);
+            let types = self.interpreter.types_written(&topic);
             self.outputs.push(output(number, &topic, &record, types));
         }
     }
 
     fn dropped(&self) -> u64 {
-        let _ = &self.application_id;
         self.driver.status().totals.dropped
     }
 }

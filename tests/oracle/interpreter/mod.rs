@@ -65,6 +65,8 @@ pub struct Interpreter {
     pub sources: BTreeMap<String, Types>,
     /// Topics that are written by name; bytes where two steps disagree.
     pub sinks: BTreeMap<String, Types>,
+    /// Topics that are chosen while running, by what their names begin with.
+    dynamic_sinks: BTreeMap<String, Types>,
     /// Stores with a name.
     pub stores: BTreeMap<String, Types>,
 }
@@ -77,6 +79,7 @@ impl Interpreter {
             effects: SideEffects::default(),
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            dynamic_sinks: BTreeMap::new(),
             stores: BTreeMap::new(),
         }
     }
@@ -114,9 +117,16 @@ impl Interpreter {
             "reduce" => self.reduce(step),
             "aggregate" => self.aggregate(step),
             "cogroup" => self.cogroup(step),
+            "fk_join" => self.fk_join(step),
             "stream_table_join" => self.stream_table_join(step),
             op => Err(Stop::NotYet(op.into())),
         }
+    }
+
+    /// The types of a topic that is written; `None` for topics of the application's own.
+    pub fn types_written(&self, topic: &str) -> Option<&Types> {
+        let dynamic = || self.dynamic_sinks.iter().find(|(prefix, _)| topic.starts_with(*prefix));
+        self.sinks.get(topic).or_else(|| dynamic().map(|(_, types)| types))
     }
 
     /// The `number`th input of a step.

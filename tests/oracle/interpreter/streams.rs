@@ -4,9 +4,9 @@ use super::options::{consumed, produced};
 use super::{Handle, Interpreter, same};
 use crate::case::{Fields, Stop};
 use crate::functions::{flat, mapper, predicate};
-use crate::val::Type;
+use crate::val::{Type, Var, text};
 use serde_json::{Value, json};
-use watersmeet::dsl::{Branched, Repartitioned};
+use watersmeet::dsl::{Branched, Repartitioned, TopicNameExtractor};
 
 /// The mapper in a field, or the one of that name.
 pub(super) fn spec(step: Fields, field: &str, otherwise: &str) -> Value {
@@ -153,8 +153,16 @@ impl Interpreter {
 
     pub(super) fn to(&mut self, step: Fields) -> Result<(), Stop> {
         let (stream, key, value) = self.stream_input(step, 0)?;
-        if step.get("topic_extractor").is_some() {
-            return Err(Stop::NotYet("to with a topic extractor".into()));
+        if let Some(spec) = step.maybe_text("topic_extractor") {
+            let separator = spec.strip_prefix("value_before:").ok_or("unknown topic extractor")?.to_string();
+            let prefix = step.maybe_text("topic_prefix").unwrap_or_default().to_string();
+            self.dynamic_sinks.insert(prefix.clone(), (key.clone(), value.clone()));
+            let topic_of = TopicNameExtractor::new("TopicFromValue", move |_: &Var, value: &Var, _| {
+                let value = text(value);
+                format!("{prefix}{}", value.split_once(&*separator).map_or("other", |(before, _)| before))
+            });
+            stream.to_dynamic(topic_of, produced(step, &key, &value));
+            return Ok(());
         }
         let topic = step.text("topic")?;
         stream.to(topic, produced(step, &key, &value));

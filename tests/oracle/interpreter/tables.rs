@@ -90,6 +90,26 @@ impl Interpreter {
         self.put(step, Handle::Table(table), key, joiner.out)
     }
 
+    pub(super) fn fk_join(&mut self, step: Fields) -> Result<(), Stop> {
+        let (left, key, left_value) = self.table_input(step, 0)?;
+        let (right, right_key, right_value) = self.table_input(step, 1)?;
+        let foreign = mapper(&required(step, "extractor")?, &key, &left_value)?;
+        same(step, "foreign keys", &foreign.out, &right_key)?;
+        let joiner = joiner(step.text("joiner")?, &left_value, &right_value)?;
+        let (foreign_key, f) = (foreign.f, joiner.f);
+        let given = self.materialized(step, (&key, &joiner.out), key.nullable())?;
+        let materialized = given.unwrap_or_else(|| Materialized::with(key.nullable(), joiner.out.serde()));
+        let joined = step.named().map_or_else(TableJoined::default, TableJoined::named);
+        let foreign_key = move |k: &Var, row: &Val| foreign_key(k, &Some(row.clone()));
+        let f = move |a: &Val, b: Option<&Val>| f(&None, &Some(a.clone()), &b.cloned());
+        let table = match step.text("type")? {
+            "inner" => left.join_on_with(&right, foreign_key, move |_, a, b| f(a, Some(b)), joined, materialized),
+            "left" => left.left_join_on_with(&right, foreign_key, move |_, a, b| f(a, b), joined, materialized),
+            other => return Err(Stop::Case(format!("unknown join type '{other}'"))),
+        };
+        self.put(step, Handle::Table(table), key, joiner.out)
+    }
+
     pub(super) fn stream_table_join(&mut self, step: Fields) -> Result<(), Stop> {
         let (stream, key, left) = self.stream_input(step, 0)?;
         let (table, table_key, right) = self.table_input(step, 1)?;

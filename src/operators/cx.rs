@@ -5,6 +5,7 @@ use crate::config::{ErrorPolicies, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::serdes::{Encoded, SerdeError};
+use crate::state::segmented::Segmented;
 use crate::state::{StoreId, TaskState, timestamped};
 use std::ops::Range;
 use std::rc::Rc;
@@ -188,6 +189,8 @@ pub struct Cx {
     pub partition: i32,
     /// The task's stores.
     pub state: TaskState,
+    /// Per store: the view of a window or session store.
+    pub segmented: Vec<Option<Segmented>>,
     /// Per store, where its changes are logged.
     pub changelogs: Vec<Option<TopicId>>,
     /// Records on their way to the producer.

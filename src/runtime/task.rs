@@ -179,6 +179,9 @@ impl Task {
 
     /// Its stores are complete: it runs.
     pub(crate) fn restored(&mut self) -> Result {
+        for rows in self.cx.segmented.iter_mut().flatten() {
+            rows.restored(&self.cx.state)?;
+        }
         self.hooks.restored(&mut self.cx)?;
         self.state = TaskStateName::Running;
         Ok(())

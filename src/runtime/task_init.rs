@@ -11,6 +11,7 @@ use crate::operators::cx::Counts;
 use crate::operators::{Cx, ErasedPort, Hooks, Outbox};
 use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
+use crate::state::segmented::Segmented;
 use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
 use crate::topology::internal_topics::changelog_topic;
 use crate::topology::{Build, NodeId, NodeKind, Source};
@@ -42,6 +43,7 @@ pub(super) fn open(
         policies: app.config.errors.clone(),
         dead_letters: None,
         row: Vec::new(),
+        segmented: specs.iter().enumerate().map(|(i, spec)| Segmented::new(StoreId(i), spec)).collect(),
     };
     cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));
     let mut changelogs = Changelogs::default();
@@ -74,8 +76,8 @@ pub(super) fn open(
     let mut task = Task::new(id, inputs, sources, cx, app.config.max_task_idle_ms);
     task.changelogs = changelogs;
     task.hooks = hooks;
-    task.stores = specs.into_iter().map(|spec| spec.name).collect();
-    start_restore(app, clients, &mut task, positions)?;
+    task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
+    start_restore(app, clients, &mut task, &specs, positions)?;
     Ok(task)
 }
 
@@ -135,7 +137,13 @@ fn set_barrier(clients: &mut Clients, inputs: &mut [Input]) -> Result {
 
 /// Starts to read the changelogs, from where each store is to their end; for a source topic that serves as changelog the
 /// end is the committed offset, since what follows is processed as input.
-fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &Positions) -> Result {
+fn start_restore(
+    app: &App,
+    clients: &mut Clients,
+    task: &mut Task,
+    specs: &[StoreSpec],
+    positions: &Positions,
+) -> Result {
     let logs: Vec<TopicPartition> = task.changelogs.0.iter().map(|(_, tp)| tp.clone()).collect();
     let mut partitions = Vec::new();
     if !logs.is_empty() {
@@ -176,7 +184,7 @@ fn start_restore(app: &App, clients: &mut Clients, task: &mut Task, positions: &
         tracing::info!("task {}: restoring {} from {} to {}", task.id, p.partition, p.start, p.end);
     }
     restorer.assign(&starts)?;
-    task.restore = Some(Restore::new(partitions, app.shared.clock.nanos()));
+    task.restore = Some(Restore::new(partitions, specs, app.shared.clock.nanos()));
     task.state = TaskStateName::Restoring;
     Ok(())
 }

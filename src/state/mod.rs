@@ -8,6 +8,7 @@ pub mod restore;
 mod rocksdb;
 mod row_cache;
 mod row_index;
+pub mod segmented;
 mod task_state;
 pub mod timestamped;
 

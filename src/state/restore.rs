@@ -1,8 +1,10 @@
 //! Restore: changelog records into stores. Does no I/O of its own: whoever reads the changelog hands the records in.
 
-use super::{StoreId, TaskState, timestamped};
+use super::segmented::Segmented;
+use super::{StoreId, StoreKind, StoreSpec, TaskState, timestamped};
 use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
+use crate::record::Timestamp;
 
 /// After how many bytes of rows a chunk is committed, with its offset: a crash in the middle resumes there.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -40,7 +42,51 @@ pub struct Progress {
 pub struct Restore {
     partitions: Vec<Restoring>,
     began_nanos: u64,
+    /// How each store's changelog records become rows, by store.
+    formats: Vec<RowFormat>,
     row: Vec<u8>,
+}
+
+/// How a store's changelog records become rows.
+#[derive(Debug)]
+struct RowFormat {
+    segmented: Option<Segmented>,
+    timestamped: bool,
+}
+
+impl RowFormat {
+    fn new((i, spec): (usize, &StoreSpec)) -> Self {
+        let timestamped = match spec.kind {
+            StoreKind::KeyValue { timestamped } | StoreKind::Window { timestamped, .. } => timestamped,
+            StoreKind::Session { .. } | StoreKind::Versioned { .. } | StoreKind::Buffer => false,
+        };
+        Self { segmented: Segmented::new(StoreId(i), spec), timestamped }
+    }
+
+    fn put(
+        &self,
+        state: &mut TaskState,
+        store: StoreId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp_ms: Timestamp,
+        row: &mut Vec<u8>,
+    ) {
+        let physical = self.segmented.as_ref().map(|segmented| segmented.physical_of_changelog(key));
+        let key = match &physical {
+            None => key,
+            Some(Some(physical)) => physical,
+            // Not a key of this store's: nothing that could be found again.
+            Some(None) => return,
+        };
+        match value {
+            Some(value) if self.timestamped => {
+                timestamped::encode(value, timestamp_ms, row);
+                state.put(store, key, Some(row));
+            }
+            value => state.put(store, key, value),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -51,9 +97,16 @@ struct Restoring {
 
 impl Restore {
     /// A restore of these partitions that begins now; `now_nanos` is a monotonic clock's.
-    pub fn new(partitions: Vec<RestorePartition>, now_nanos: u64) -> Self {
+    /// `specs` are those of all stores of the task.
+    pub fn new(partitions: Vec<RestorePartition>, specs: &[StoreSpec], now_nanos: u64) -> Self {
         let restoring = |plan: RestorePartition| Restoring { position: plan.start, plan };
-        Self { partitions: partitions.into_iter().map(restoring).collect(), began_nanos: now_nanos, row: Vec::new() }
+        let formats = specs.iter().enumerate().map(RowFormat::new).collect();
+        Self {
+            partitions: partitions.into_iter().map(restoring).collect(),
+            began_nanos: now_nanos,
+            formats,
+            row: Vec::new(),
+        }
     }
 
     /// True where `partition` is one of those read.
@@ -74,13 +127,8 @@ impl Restore {
         }
         // A record without a key cannot be a row; the table's source drops it as well.
         if let Some(key) = record.key() {
-            match record.value() {
-                None => state.put(p.plan.store, key, None),
-                Some(value) => {
-                    timestamped::encode(value, record.meta.timestamp_ms, &mut self.row);
-                    state.put(p.plan.store, key, Some(&self.row));
-                }
-            }
+            let format = &self.formats[p.plan.store.0];
+            format.put(state, p.plan.store, key, record.value(), record.meta.timestamp_ms, &mut self.row);
         }
         p.position = offset + 1;
         if state.uncommitted_bytes() >= CHUNK_BYTES { state.commit(&self.offsets()) } else { Ok(()) }
@@ -161,7 +209,7 @@ mod tests {
     fn rows_come_back_with_their_timestamps_and_compacted_gaps_count_as_read() {
         let (log, mut state) = (TopicPartition::new("log", 0), state());
         let plan = RestorePartition { store: StoreId(0), partition: log.clone(), start: 2, end: 9 };
-        let mut restore = Restore::new(vec![plan], 0);
+        let mut restore = Restore::new(vec![plan], &[StoreSpec::table("s", Engine::Memory, Changelog::None)], 0);
         for r in [record(2, "a", Some("x")), record(5, "b", Some("y")), record(6, "a", None)] {
             restore.apply(&mut state, &log, &r).expect("applies");
         }
@@ -179,7 +227,7 @@ mod tests {
     fn what_follows_the_end_is_left_for_processing() {
         let (log, mut state) = (TopicPartition::new("log", 0), state());
         let plan = RestorePartition { store: StoreId(0), partition: log.clone(), start: 0, end: 1 };
-        let mut restore = Restore::new(vec![plan], 0);
+        let mut restore = Restore::new(vec![plan], &[StoreSpec::table("s", Engine::Memory, Changelog::None)], 0);
         restore.apply(&mut state, &log, &record(1, "a", Some("x"))).expect("applies");
         assert!(restore.is_done());
         assert!(state.get(StoreId(0), b"a").expect("reads").is_none());

@@ -1,0 +1,116 @@
+//! Windows and sessions as operators write them: into their store, and into its changelog.
+//!
+//! Source: `ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`, `ChangeLoggingSessionBytesStore`.
+
+use super::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::record::{Headers, Timestamp};
+use crate::serdes::{Encoded, SerdeError};
+use crate::state::segmented::{Keys, Segmented, TimedRow};
+use crate::state::{StoreId, timestamped};
+
+/// A window or session to write.
+pub(crate) struct TimedWrite<'a> {
+    pub(crate) key: &'a [u8],
+    /// A window's start, or a session's end.
+    pub(crate) time_ms: Timestamp,
+    /// A session's start; a window's sequence number is given out where duplicates are kept, else it is 0.
+    pub(crate) start_ms: Option<Timestamp>,
+    /// The value's bytes; `None` deletes.
+    pub(crate) value: Option<&'a [u8]>,
+    /// The timestamp that the row keeps, where the store keeps timestamps.
+    pub(crate) row_ms: Option<Timestamp>,
+    /// The timestamp of the changelog record.
+    pub(crate) log_ms: Timestamp,
+    /// The headers of the changelog record.
+    pub(crate) headers: Headers,
+}
+
+impl Cx {
+    /// Writes a window or session. It is logged even where it is too old for the store to take, which is counted as a
+    /// dropped record; so does Kafka Streams. Returns whether it was taken.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn put_timed(&mut self, node: &str, store: StoreId, write: TimedWrite<'_>) -> Result<bool> {
+        let (state, rows) = (&mut self.state, &mut self.segmented[store.0]);
+        let rows = rows.as_mut().ok_or_else(|| not_timed(store))?;
+        let suffix = write.start_ms.unwrap_or_else(|| rows.next_sequence());
+        let mut log_key = std::mem::take(&mut self.row);
+        rows.changelog_key(write.key, write.time_ms, suffix, &mut log_key);
+        let taken = match (write.value, write.row_ms) {
+            (Some(value), Some(row_ms)) => {
+                let mut row = Vec::with_capacity(value.len() + 8);
+                timestamped::encode(value, row_ms, &mut row);
+                rows.put(state, write.key, write.time_ms, suffix, Some(&row))?
+            }
+            (None, _) if rows.has_duplicates() => true,
+            (value, _) => rows.put(state, write.key, write.time_ms, suffix, value)?,
+        };
+        if let Some(topic) = self.changelogs[store.0] {
+            let partition = Some(self.partition);
+            let append = |part: Option<&[u8]>, out: &mut Vec<u8>| {
+                part.map_or(Encoded::Null, |part| {
+                    out.extend_from_slice(part);
+                    Encoded::Bytes
+                })
+            };
+            let _infallible: Result<(), SerdeError> = self.outbox.push(
+                topic,
+                partition,
+                Some(write.log_ms),
+                write.headers,
+                |out| Ok(append(Some(&log_key), out)),
+                |out| Ok(append(write.value, out)),
+            );
+        }
+        self.row = log_key;
+        if !taken {
+            self.drop_record(node, "its window or session is too old for the store");
+        }
+        Ok(taken)
+    }
+
+    /// The bytes of a window (`suffix` 0) or session (`suffix` its start), with the timestamp in front where the store keeps
+    /// timestamps.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn get_timed(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        time_ms: Timestamp,
+        suffix: i64,
+    ) -> Result<Option<Vec<u8>>> {
+        let (state, rows) = (&mut self.state, &self.segmented[store.0]);
+        rows.as_ref().ok_or_else(|| not_timed(store))?.get(state, key, time_ms, suffix)
+    }
+
+    /// See [`Segmented::fetch`].
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn fetch_timed(
+        &mut self,
+        store: StoreId,
+        keys: Keys<'_>,
+        from_ms: Timestamp,
+        to_ms: Timestamp,
+    ) -> Result<Vec<TimedRow>> {
+        let (state, rows) = (&self.state, &mut self.segmented[store.0]);
+        rows.as_mut().ok_or_else(|| not_timed(store))?.fetch(state, keys, from_ms, to_ms)
+    }
+
+    /// What is known of a window or session store.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`]: it is of another kind.
+    pub(crate) fn timed(&mut self, store: StoreId) -> Result<&mut Segmented> {
+        self.segmented[store.0].as_mut().ok_or_else(|| not_timed(store))
+    }
+}
+
+fn not_timed(store: StoreId) -> Error {
+    Error::new(Kind::Internal, format!("store number {} keeps neither windows nor sessions", store.0))
+}

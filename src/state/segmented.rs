@@ -1,0 +1,418 @@
+//! Rows that are forgotten by time: windows and sessions, on the ordered byte store.
+//!
+//! A row's physical key is `segment (8) · key · time (8) · suffix`; the time is a window's start or a session's end, the
+//! suffix a sequence number (4) or a session's start (8). All rows of a segment are dropped together. What can be seen
+//! depends on the largest time that was put ("observed"), not on the wall clock. Two engines forget differently, and so do
+//! Kafka Streams' two: on disk a row is refused only when its whole segment is over, in memory as soon as it is too old.
+//!
+//! Source: `AbstractRocksDBSegmentedBytesStore`, `InMemoryWindowStore`, `InMemorySessionStore`, `WindowKeySchema`,
+//! `SessionKeySchema`.
+
+use super::{Engine, StoreId, StoreKind, StoreSpec, TaskState};
+use crate::error::Result;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+const SEGMENT_MIN_MS: i64 = 60_000;
+
+/// What is behind the key in a row's physical key, besides the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Suffix {
+    Sequence,
+    Start,
+}
+
+/// A row of such a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedRow {
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// A window's start, or a session's end.
+    pub time_ms: i64,
+    /// A window's sequence number (0 without duplicates), or a session's start.
+    pub suffix: i64,
+    /// The row's bytes.
+    pub value: Vec<u8>,
+}
+
+/// Which keys are meant.
+#[derive(Debug, Clone, Copy)]
+pub enum Keys<'a> {
+    /// This one.
+    One(&'a [u8]),
+    /// Those from the first to the second, both included; `None` is no bound.
+    Range(Option<&'a [u8]>, Option<&'a [u8]>),
+}
+
+impl Keys<'_> {
+    fn contain(&self, key: &[u8]) -> bool {
+        match self {
+            Keys::One(one) => *one == key,
+            Keys::Range(from, to) => from.is_none_or(|from| from <= key) && to.is_none_or(|to| key <= to),
+        }
+    }
+}
+
+/// A window or session store of one task.
+#[derive(Debug)]
+pub struct Segmented {
+    store: StoreId,
+    engine: Engine,
+    suffix: Suffix,
+    duplicates: bool,
+    retention_ms: i64,
+    segment_ms: i64,
+    /// The largest time that was put; -1 before the first.
+    observed_ms: i64,
+    /// The segments that have rows; `None` until they are looked up.
+    segments: Option<BTreeSet<i64>>,
+    /// The last sequence number given out.
+    sequence: i32,
+}
+
+impl Segmented {
+    /// The view of a store of that kind; `None` for other kinds.
+    pub fn new(store: StoreId, spec: &StoreSpec) -> Option<Self> {
+        let (suffix, duplicates, retention_ms) = match spec.kind {
+            StoreKind::Window { retention_ms, duplicates, .. } => (Suffix::Sequence, duplicates, retention_ms),
+            StoreKind::Session { retention_ms } => (Suffix::Start, false, retention_ms),
+            _ => return None,
+        };
+        Some(Self {
+            store,
+            engine: spec.engine,
+            suffix,
+            duplicates,
+            retention_ms,
+            segment_ms: (retention_ms / 2).max(SEGMENT_MIN_MS),
+            observed_ms: -1,
+            segments: None,
+            sequence: 0,
+        })
+    }
+
+    /// The largest time that was put; -1 before the first.
+    pub fn observed_ms(&self) -> i64 {
+        self.observed_ms
+    }
+
+    /// True where rows of equal key and time are kept apart. Deleting one of them is not possible.
+    pub fn has_duplicates(&self) -> bool {
+        self.duplicates
+    }
+
+    /// The next sequence number for rows of equal key and time: from 1, and 0 where there are no duplicates.
+    pub fn next_sequence(&mut self) -> i64 {
+        if self.duplicates {
+            self.sequence = (self.sequence + 1) & i32::MAX;
+        }
+        i64::from(self.sequence)
+    }
+
+    /// Puts (`Some`) or deletes (`None`) a row. False: it is too old, and was not taken.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn put(
+        &mut self,
+        state: &mut TaskState,
+        key: &[u8],
+        time_ms: i64,
+        suffix: i64,
+        value: Option<&[u8]>,
+    ) -> Result<bool> {
+        self.observed_ms = self.observed_ms.max(time_ms);
+        let alive = match self.engine {
+            Engine::Memory => time_ms > self.observed_ms.saturating_sub(self.retention_ms),
+            Engine::RocksDb => self.segment(time_ms) >= self.first_live_segment(),
+        };
+        if alive {
+            let segment = self.segment(time_ms);
+            let physical = self.physical(segment, key, time_ms, suffix);
+            if value.is_some() {
+                self.segments(state)?.insert(segment);
+            }
+            state.put(self.store, &physical, value);
+        }
+        self.forget(state)?;
+        Ok(alive)
+    }
+
+    /// Deletes a row; unlike [`put`](Self::put) it is never too old.
+    pub fn remove(&mut self, state: &mut TaskState, key: &[u8], time_ms: i64, suffix: i64) {
+        if self.engine == Engine::RocksDb {
+            self.observed_ms = self.observed_ms.max(time_ms);
+        }
+        let physical = self.physical(self.segment(time_ms), key, time_ms, suffix);
+        state.put(self.store, &physical, None);
+    }
+
+    /// The row of exactly this key, time and suffix, unless it is too old to be seen.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn get(&self, state: &mut TaskState, key: &[u8], time_ms: i64, suffix: i64) -> Result<Option<Vec<u8>>> {
+        if time_ms < self.first_visible_ms() {
+            return Ok(None);
+        }
+        let physical = self.physical(self.segment(time_ms), key, time_ms, suffix);
+        Ok(state.get(self.store, &physical)?.map(|row| row.to_vec()))
+    }
+
+    /// The rows of these keys with `from_ms <= time <= to_ms` that are not too old to be seen, in the engine's order: on disk
+    /// segment by segment and key by key, in memory by time.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn fetch(&mut self, state: &TaskState, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
+        let from_ms = from_ms.max(self.first_visible_ms());
+        let mut rows = Vec::new();
+        if to_ms < from_ms {
+            return Ok(rows);
+        }
+        let (first, last) = (self.segment(from_ms), self.segment(to_ms));
+        let segments: Vec<i64> =
+            self.segments(state)?.range((Bound::Included(first), Bound::Included(last))).copied().collect();
+        let suffix_bytes = self.suffix_bytes();
+        for segment in segments {
+            let (from, to) = self.bounds(segment, keys, from_ms, to_ms);
+            let visit = &mut |physical: &[u8], value: &[u8]| {
+                if let Some((key, time_ms, suffix)) = split(&physical[8..], suffix_bytes)
+                    && (from_ms..=to_ms).contains(&time_ms)
+                    && keys.contain(key)
+                {
+                    rows.push(TimedRow { key: key.to_vec(), time_ms, suffix, value: value.to_vec() });
+                }
+                true
+            };
+            state.range(self.store, Some(&from), to.as_deref(), visit)?;
+        }
+        if self.engine == Engine::Memory {
+            rows.sort_by(|a, b| (a.time_ms, &a.key, a.suffix).cmp(&(b.time_ms, &b.key, b.suffix)));
+        }
+        Ok(rows)
+    }
+
+    /// The physical key of a changelog record's key (`key · time · suffix`, sessions with the end first as well).
+    pub fn physical_of_changelog(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let (key, time_ms, suffix) = split(key, self.suffix_bytes())?;
+        Some(self.physical(self.segment(time_ms), key, time_ms, suffix))
+    }
+
+    /// The changelog record's key of a row.
+    pub fn changelog_key(&self, key: &[u8], time_ms: i64, suffix: i64, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(key);
+        out.extend_from_slice(&time_ms.to_be_bytes());
+        match self.suffix {
+            Suffix::Sequence => out.extend_from_slice(&(suffix as i32).to_be_bytes()),
+            Suffix::Start => out.extend_from_slice(&suffix.to_be_bytes()),
+        }
+    }
+
+    /// Splits a physical key: key, time, suffix.
+    pub fn logical<'a>(&self, physical: &'a [u8]) -> Option<(&'a [u8], i64, i64)> {
+        split(physical.get(8..)?, self.suffix_bytes())
+    }
+
+    /// Rows of a time before this are not seen any more.
+    pub fn first_visible_ms(&self) -> i64 {
+        self.observed_ms.saturating_sub(self.retention_ms).saturating_add(1)
+    }
+
+    fn first_live_segment(&self) -> i64 {
+        self.segment(self.observed_ms.saturating_sub(self.retention_ms))
+    }
+
+    fn segment(&self, time_ms: i64) -> i64 {
+        time_ms / self.segment_ms
+    }
+
+    fn suffix_bytes(&self) -> usize {
+        match self.suffix {
+            Suffix::Sequence => 4,
+            Suffix::Start => 8,
+        }
+    }
+
+    fn physical(&self, segment: i64, key: &[u8], time_ms: i64, suffix: i64) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.changelog_key(key, time_ms, suffix, &mut rest);
+        let mut physical = sortable(segment).to_vec();
+        physical.extend_from_slice(&rest);
+        physical
+    }
+
+    /// The range of physical keys of one segment that holds all rows wanted; some others may lie between them.
+    fn bounds(&self, segment: i64, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> (Vec<u8>, Option<Vec<u8>>) {
+        let next = segment.checked_add(1).map(|next| sortable(next).to_vec());
+        let prefix = |key: &[u8]| [&sortable(segment)[..], key].concat();
+        match keys {
+            Keys::One(key) => {
+                let from = [&prefix(key)[..], &from_ms.max(0).to_be_bytes()].concat();
+                let to = to_ms.checked_add(1).map(|to_ms| [&prefix(key)[..], &to_ms.to_be_bytes()].concat());
+                (from, to.or_else(|| Some([&prefix(key)[..], &[0xff; 9]].concat())))
+            }
+            // A longer key may lie before a shorter one's times: only the lower bound is sharp.
+            Keys::Range(from, _) => (prefix(from.unwrap_or_default()), next),
+        }
+    }
+
+    /// Drops the segments that are over.
+    fn forget(&mut self, state: &mut TaskState) -> Result {
+        let first_live = self.first_live_segment();
+        while let Some(segment) = self.segments(state)?.first().copied().filter(|segment| *segment < first_live) {
+            let mut keys = Vec::new();
+            state.range(self.store, Some(&sortable(segment)), Some(&sortable(segment + 1)), &mut |key, _| {
+                keys.push(key.to_vec());
+                true
+            })?;
+            keys.iter().for_each(|key| state.put(self.store, key, None));
+            self.segments(state)?.remove(&segment);
+        }
+        Ok(())
+    }
+
+    /// The segments that have rows, looked up at first use by skipping from one to the next.
+    fn segments(&mut self, state: &TaskState) -> Result<&mut BTreeSet<i64>> {
+        if self.segments.is_none() {
+            let mut found = BTreeSet::new();
+            let mut from = sortable(i64::MIN).to_vec();
+            loop {
+                let mut next = None;
+                state.range(self.store, Some(&from), None, &mut |key, _| {
+                    next = key.first_chunk().map(|segment| unsortable(*segment));
+                    false
+                })?;
+                let Some(segment) = next else { break };
+                found.insert(segment);
+                let Some(after) = segment.checked_add(1) else { break };
+                from = sortable(after).to_vec();
+            }
+            self.segments = Some(found);
+        }
+        Ok(self.segments.get_or_insert_default())
+    }
+
+    /// Rows have been restored behind the view's back: what it knows of them is looked up again.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn restored(&mut self, state: &TaskState) -> Result {
+        self.segments = None;
+        let Some(last) = self.segments(state)?.last().copied() else { return Ok(()) };
+        let (mut observed_ms, suffix_bytes) = (-1, self.suffix_bytes());
+        state.range(self.store, Some(&sortable(last)), None, &mut |key, _| {
+            if let Some((_, time_ms, _)) = split(&key[8..], suffix_bytes) {
+                observed_ms = observed_ms.max(time_ms);
+            }
+            true
+        })?;
+        self.observed_ms = self.observed_ms.max(observed_ms);
+        Ok(())
+    }
+}
+
+/// Big-endian bytes that sort as the number does, negative ones first.
+fn sortable(number: i64) -> [u8; 8] {
+    (number ^ i64::MIN).to_be_bytes()
+}
+
+fn unsortable(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
+/// Key, time and suffix of `key · time · suffix`.
+fn split(bytes: &[u8], suffix_bytes: usize) -> Option<(&[u8], i64, i64)> {
+    let (rest, suffix) = bytes.split_at_checked(bytes.len().checked_sub(suffix_bytes)?)?;
+    let (key, time) = rest.split_last_chunk::<8>()?;
+    let suffix = match suffix.len() {
+        4 => i64::from(i32::from_be_bytes(*suffix.first_chunk()?)),
+        _ => i64::from_be_bytes(*suffix.first_chunk()?),
+    };
+    Some((key, i64::from_be_bytes(*time), suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::state::{Changelog, MemoryBudget};
+    use std::sync::Arc;
+
+    fn open(engine: Engine, kind: StoreKind) -> (tempfile::TempDir, TaskState, Segmented) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let spec = StoreSpec { kind, ..StoreSpec::table("w", engine, Changelog::None) };
+        let budget = Arc::new(MemoryBudget::new(&Config::new("test")));
+        let state = TaskState::open(Some(dir.path()), std::slice::from_ref(&spec), budget).expect("opens");
+        let view = Segmented::new(StoreId(0), &spec).expect("a window store");
+        (dir, state, view)
+    }
+
+    fn window(retention_ms: i64) -> StoreKind {
+        StoreKind::Window { retention_ms, size_ms: 10, duplicates: false, timestamped: false }
+    }
+
+    fn times(rows: &[TimedRow]) -> Vec<(String, i64)> {
+        rows.iter().map(|row| (String::from_utf8_lossy(&row.key).into_owned(), row.time_ms)).collect()
+    }
+
+    #[test]
+    fn on_disk_rows_come_segment_by_segment_and_in_memory_by_time() {
+        for (engine, order) in [
+            (Engine::RocksDb, [("a", 5), ("a", 50), ("b", 5), ("a", 70_000)]),
+            (Engine::Memory, [("a", 5), ("b", 5), ("a", 50), ("a", 70_000)]),
+        ] {
+            let (_dir, mut state, mut view) = open(engine, window(120_000));
+            for (key, time_ms) in [("a", 70_000), ("b", 5), ("a", 50), ("a", 5)] {
+                assert!(view.put(&mut state, key.as_bytes(), time_ms, 0, Some(b"v")).expect("puts"));
+            }
+            let all = view.fetch(&state, Keys::Range(None, None), 0, i64::MAX).expect("reads");
+            assert_eq!(times(&all), order.map(|(key, ms)| (key.to_string(), ms)));
+            let a = view.fetch(&state, Keys::One(b"a"), 6, 70_000).expect("reads");
+            assert_eq!(times(&a), [("a".to_string(), 50), ("a".to_string(), 70_000)]);
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_is_refused_by_row_in_memory_and_by_segment_on_disk() {
+        for (engine, taken) in [(Engine::RocksDb, true), (Engine::Memory, false)] {
+            let (_dir, mut state, mut view) = open(engine, window(15));
+            view.put(&mut state, b"k", 100, 0, Some(b"v")).expect("puts");
+            assert_eq!(view.put(&mut state, b"k", 85, 0, Some(b"v")).expect("puts"), taken);
+            assert_eq!(view.get(&mut state, b"k", 85, 0).expect("reads"), None, "too old to be seen");
+            view.put(&mut state, b"k", 86, 0, Some(b"w")).expect("puts");
+            assert_eq!(view.get(&mut state, b"k", 86, 0).expect("reads").as_deref(), Some(&b"w"[..]));
+        }
+    }
+
+    #[test]
+    fn segments_that_are_over_are_deleted() {
+        let (_dir, mut state, mut view) = open(Engine::RocksDb, window(60_000));
+        view.put(&mut state, b"k", 1, 0, Some(b"v")).expect("puts");
+        view.put(&mut state, b"k", 200_000, 0, Some(b"v")).expect("puts");
+        let mut rows = 0;
+        state
+            .range(StoreId(0), None, None, &mut |_, _| {
+                rows += 1;
+                true
+            })
+            .expect("reads");
+        assert_eq!(rows, 1);
+        assert!(!view.put(&mut state, b"k", 1, 0, Some(b"v")).expect("puts"));
+    }
+
+    #[test]
+    fn a_view_finds_what_an_earlier_one_left() {
+        let (_dir, mut state, mut view) = open(Engine::RocksDb, StoreKind::Session { retention_ms: 1000 });
+        view.put(&mut state, b"k", 20, 10, Some(b"v")).expect("puts");
+        view.put(&mut state, b"kk", 90_000, 5, Some(b"v")).expect("puts");
+        let spec = StoreSpec {
+            kind: StoreKind::Session { retention_ms: 100_000 },
+            ..StoreSpec::table("w", Engine::RocksDb, Changelog::None)
+        };
+        let mut again = Segmented::new(StoreId(0), &spec).expect("a session store");
+        again.restored(&state).expect("reads");
+        assert_eq!(again.observed_ms(), 90_000);
+    }
+}

@@ -77,7 +77,8 @@ impl<'a> Run<'a> {
         let empty = json!({});
         let case = Fields(case);
         let config = case.fields("config").unwrap_or(Fields(&empty));
-        let mut interpreter = Interpreter::new(defaults(config));
+        let default_value = Type::named(config.maybe_text("default_value_serde").unwrap_or("string"))?;
+        let mut interpreter = Interpreter::new(defaults(config), default_value);
         let optimization = optimization(config)?;
         let steps = case.list("topology");
         // A panic of the builder's is one of its refusals; a step that is wrong or not there yet is not.

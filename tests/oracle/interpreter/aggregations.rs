@@ -1,5 +1,6 @@
 //! Steps that group and aggregate.
 
+use super::keys::Key;
 use super::streams::{required, spec};
 use super::{Handle, Interpreter, Made, same, wrong_input};
 use crate::aggregators::{Aggregator, aggregator, reducer};
@@ -7,7 +8,7 @@ use crate::case::{Fields, Stop};
 use crate::functions::mapper;
 use crate::val::{Type, Val, Var};
 use std::rc::Rc;
-use watersmeet::dsl::{Grouped, KGroupedStream, Materialized};
+use watersmeet::dsl::{Grouped, KGroupedStream, KStream, KTable, Materialized};
 use watersmeet::record::Data;
 use watersmeet::serdes::SerdeRef;
 
@@ -32,32 +33,40 @@ impl Interpreter {
         self.put(step, Handle::GroupedStream(grouped), key, value)
     }
 
-    pub(super) fn group_by(&mut self, step: Fields) -> Result<(), Stop> {
-        match self.input(step, 0)? {
-            Made { handle: Handle::Stream(stream), key, value } => {
-                let keys = mapper(&required(step, "mapper")?, &key, &value)?;
-                let (key_of, options) = (keys.f, grouped(step, keys.out.nullable(), value.nullable()));
-                let grouped = stream.group_by(move |k, v| key_of(k, v), options);
-                self.put(step, Handle::GroupedStream(grouped), keys.out, value)
-            }
-            Made { handle: Handle::Table(table), key, value } => {
-                let keys = mapper(&spec(step, "key_mapper", "key"), &key, &value)?;
-                let values = mapper(&spec(step, "value_mapper", "identity"), &key, &value)?;
-                let options = grouped(step, keys.out.nullable(), values.out.nullable());
-                let (key_of, value_of) = (keys.f, values.f);
-                let select = move |k: &Var, v: &Val| {
-                    let row = Some(v.clone());
-                    (key_of(k, &row), value_of(k, &row))
-                };
-                self.put(step, Handle::GroupedTable(Rc::new(table.group_by(select, options))), keys.out, values.out)
-            }
-            _ => Err(wrong_input(step)),
-        }
+    pub(super) fn group_by<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
+        let keys = mapper(&required(step, "mapper")?, &key, &value)?;
+        let (key_of, options) = (keys.f, grouped(step, keys.out.nullable(), value.nullable()));
+        let grouped = stream.group_by(move |k: &K, v| key_of(&k.var(), v), options);
+        self.put(step, Handle::GroupedStream(grouped), keys.out, value)
+    }
+
+    pub(super) fn group_table_by<K: Key>(
+        &mut self,
+        step: Fields,
+        table: KTable<K, Val>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
+        let keys = mapper(&spec(step, "key_mapper", "key"), &key, &value)?;
+        let values = mapper(&spec(step, "value_mapper", "identity"), &key, &value)?;
+        let options = grouped(step, keys.out.nullable(), values.out.nullable());
+        let (key_of, value_of) = (keys.f, values.f);
+        let select = move |k: &K, v: &Val| {
+            let row = Some(v.clone());
+            (key_of(&k.var(), &row), value_of(&k.var(), &row))
+        };
+        self.put(step, Handle::GroupedTable(Rc::new(table.group_by(select, options))), keys.out, values.out)
     }
 
     /// The `Materialized` of an aggregation, which always has serdes.
     fn kept(&mut self, step: Fields, key: &Type, value: &Type) -> Result<Materialized<Var, Val>, Stop> {
-        let given = self.materialized(step, (key, value), key.nullable())?;
+        let given = self.materialized(step, key, value)?;
         let kept = given.unwrap_or_else(|| Materialized::with(key.nullable(), value.serde()));
         Ok(match step.named() {
             Some(name) => kept.operator(name),

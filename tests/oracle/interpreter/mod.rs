@@ -1,6 +1,7 @@
 //! Builds a topology from the steps of a case: one call of the DSL per step.
 
 mod aggregations;
+mod keys;
 mod options;
 mod streams;
 mod tables;
@@ -8,12 +9,14 @@ mod tables;
 use crate::aggregators::Aggregator;
 use crate::case::{Fields, Stop};
 use crate::val::{Type, Val, Var, render};
+use keys::Key;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use watersmeet::dsl::{CogroupedKStream, Defaults, KGroupedStream, KGroupedTable, KStream, KTable, StreamsBuilder};
+use watersmeet::windows::Windowed;
 
 /// Key and value type.
 pub type Types = (Type, Type);
@@ -22,11 +25,43 @@ pub type Types = (Type, Type);
 #[derive(Clone)]
 pub enum Handle {
     Stream(KStream<Var, Var>),
+    WindowedStream(KStream<Windowed<Var>, Var>),
     Table(KTable<Var, Val>),
+    WindowedTable(KTable<Windowed<Var>, Val>),
     GroupedStream(KGroupedStream<Var, Var>),
     GroupedTable(Rc<KGroupedTable<Var, Var>>),
     /// With the aggregator of its first stream, which begins and merges.
     Cogrouped(Rc<CogroupedKStream<Var, Val>>, Aggregator),
+}
+
+/// Calls a method of the interpreter with the stream or table that a step takes, whatever its keys are.
+macro_rules! on {
+    ($self:ident, $step:ident, $stream:ident, $table:ident $(, $argument:expr)*) => {{
+        let Made { handle, key, value } = $self.input($step, 0)?;
+        match handle {
+            Handle::Stream(stream) => $self.$stream($step, stream, key, value $(, $argument)*),
+            Handle::WindowedStream(stream) => $self.$stream($step, stream, key, value $(, $argument)*),
+            Handle::Table(table) => $self.$table($step, table, key, value $(, $argument)*),
+            Handle::WindowedTable(table) => $self.$table($step, table, key, value $(, $argument)*),
+            _ => Err(wrong_input($step)),
+        }
+    }};
+    ($self:ident, $step:ident, stream $method:ident $(, $argument:expr)*) => {{
+        let Made { handle, key, value } = $self.input($step, 0)?;
+        match handle {
+            Handle::Stream(stream) => $self.$method($step, stream, key, value $(, $argument)*),
+            Handle::WindowedStream(stream) => $self.$method($step, stream, key, value $(, $argument)*),
+            _ => Err(wrong_input($step)),
+        }
+    }};
+    ($self:ident, $step:ident, table $method:ident $(, $argument:expr)*) => {{
+        let Made { handle, key, value } = $self.input($step, 0)?;
+        match handle {
+            Handle::Table(table) => $self.$method($step, table, key, value $(, $argument)*),
+            Handle::WindowedTable(table) => $self.$method($step, table, key, value $(, $argument)*),
+            _ => Err(wrong_input($step)),
+        }
+    }};
 }
 
 /// What a step made, and the types in it.
@@ -59,6 +94,8 @@ impl SideEffects {
 /// The topology while it is built, and what has to be known of it afterwards.
 pub struct Interpreter {
     builder: StreamsBuilder,
+    /// The type of the serde that applies to values where nothing else is said.
+    default_value: Type,
     made: HashMap<String, Made>,
     pub effects: SideEffects,
     /// Topics that are read.
@@ -72,9 +109,10 @@ pub struct Interpreter {
 }
 
 impl Interpreter {
-    pub fn new(defaults: Defaults) -> Self {
+    pub fn new(defaults: Defaults, default_value: Type) -> Self {
         Self {
             builder: StreamsBuilder::with_defaults(defaults),
+            default_value,
             made: HashMap::new(),
             effects: SideEffects::default(),
             sources: BTreeMap::new(),
@@ -94,25 +132,25 @@ impl Interpreter {
         match step.text("op")? {
             "stream" => self.stream(step),
             "table" => self.table(step),
-            "filter" => self.filter(step, false),
-            "filter_not" => self.filter(step, true),
-            "map" => self.map(step),
-            "map_values" => self.map_values(step),
-            "flat_map" => self.flat_map(step),
-            "flat_map_values" => self.flat_map_values(step),
-            "select_key" => self.select_key(step),
-            "peek" => self.peek(step),
-            "foreach" => self.foreach(step),
+            "filter" => on!(self, step, filter, filter_table, false),
+            "filter_not" => on!(self, step, filter, filter_table, true),
+            "map" => on!(self, step, stream map),
+            "map_values" => on!(self, step, map_values, map_table_values),
+            "flat_map" => on!(self, step, stream flat_map),
+            "flat_map_values" => on!(self, step, stream flat_map_values),
+            "select_key" => on!(self, step, stream select_key),
+            "peek" => on!(self, step, stream peek),
+            "foreach" => on!(self, step, stream foreach),
             "merge" => self.merge(step),
             "split" => self.split(step),
             "repartition" => self.repartition(step),
-            "to" => self.to(step),
-            "to_stream" => self.to_stream(step),
+            "to" => on!(self, step, stream to),
+            "to_stream" => on!(self, step, table to_stream),
             "to_table" => self.to_table(step),
-            "transform_values" => self.transform_values(step),
+            "transform_values" => on!(self, step, table transform_values),
             "table_table_join" => self.table_table_join(step),
             "group_by_key" => self.group_by_key(step),
-            "group_by" => self.group_by(step),
+            "group_by" => on!(self, step, group_by, group_table_by),
             "count" => self.count(step),
             "reduce" => self.reduce(step),
             "aggregate" => self.aggregate(step),
@@ -155,21 +193,27 @@ impl Interpreter {
     }
 
     /// A step that makes a stream, which is named where the step has a name.
-    fn put_stream(&mut self, step: Fields, stream: KStream<Var, Var>, key: Type, value: Type) -> Result<(), Stop> {
+    fn put_stream<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let stream = match step.named() {
             Some(name) => stream.named(name),
             None => stream,
         };
-        self.put(step, Handle::Stream(stream), key, value)
+        self.put(step, K::stream(stream), key, value)
     }
 
     /// A step that makes a table, which is named where the step has a name.
-    fn put_table(&mut self, step: Fields, table: KTable<Var, Val>, key: Type, value: Type) -> Result<(), Stop> {
+    fn put_table<K: Key>(&mut self, step: Fields, table: KTable<K, Val>, key: Type, value: Type) -> Result<(), Stop> {
         let table = match step.named() {
             Some(name) => table.named(name),
             None => table,
         };
-        self.put(step, Handle::Table(table), key, value)
+        self.put(step, K::table(table), key, value)
     }
 
     fn put_as(&mut self, id: &str, handle: Handle, key: Type, value: Type) -> Result<(), Stop> {

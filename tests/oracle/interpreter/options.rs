@@ -1,13 +1,12 @@
 //! What operators are told: `Consumed`, `Produced`, `Materialized`, timestamp extractors.
 
 use super::Interpreter;
+use super::keys::Key;
 use crate::case::{Fields, Stop};
 use crate::val::{Type, Val, Var, text};
 use std::sync::Arc;
 use watersmeet::dsl::{Consumed, Materialized, Produced};
 use watersmeet::operators::TimestampExtractor;
-use watersmeet::record::Data;
-use watersmeet::serdes::SerdeRef;
 use watersmeet::state::Engine;
 
 /// How a stream's topic is read.
@@ -30,8 +29,8 @@ fn consumed_with<V>(step: Fields, mut consumed: Consumed<Var, V>, value: &Type) 
     Ok(consumed)
 }
 
-pub fn produced(step: Fields, key: &Type, value: &Type) -> Produced<Var, Var> {
-    let produced = Produced::with(key.nullable(), value.nullable());
+pub fn produced<K: Key>(step: Fields, key: &Type, value: &Type) -> Produced<K, Var> {
+    let produced = Produced::with(K::serde(key), value.nullable());
     match step.named() {
         Some(name) => produced.named(name),
         None => produced,
@@ -56,11 +55,11 @@ pub fn extractor(spec: &str, value: &Type) -> Result<TimestampExtractor, Stop> {
 
 impl Interpreter {
     /// The `Materialized` of a key-value store; `None` where the step has none.
-    pub(super) fn materialized<K: Data>(
+    pub(super) fn materialized<K: Key>(
         &mut self,
         step: Fields,
-        (key, value): (&Type, &Type),
-        key_serde: SerdeRef<K>,
+        key: &Type,
+        value: &Type,
     ) -> Result<Option<Materialized<K, Val>>, Stop> {
         let Some(fields) = step.fields("materialized") else { return Ok(None) };
         if let Some(name) = fields.maybe_text("name") {
@@ -85,7 +84,7 @@ impl Interpreter {
             "timestamped_rocksdb" => Materialized::rocksdb(name()?),
             store => return Err(Stop::NotYet(format!("store {store}"))),
         };
-        Ok(Some(common(materialized, fields).serdes(key_serde, value.serde())))
+        Ok(Some(common(materialized, fields).serdes(K::serde(key), value.serde())))
     }
 }
 

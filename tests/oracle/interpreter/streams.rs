@@ -1,12 +1,13 @@
 //! Steps on streams that take one record at a time.
 
+use super::keys::Key;
 use super::options::{consumed, produced};
 use super::{Handle, Interpreter, same};
 use crate::case::{Fields, Stop};
 use crate::functions::{flat, mapper, predicate};
 use crate::val::{Type, Var, text};
 use serde_json::{Value, json};
-use watersmeet::dsl::{Branched, Repartitioned, TopicNameExtractor};
+use watersmeet::dsl::{Branched, KStream, Repartitioned, TopicNameExtractor};
 
 /// The mapper in a field, or the one of that name.
 pub(super) fn spec(step: Fields, field: &str, otherwise: &str) -> Value {
@@ -32,75 +33,113 @@ impl Interpreter {
         self.put(step, Handle::Stream(stream), key, value)
     }
 
-    pub(super) fn filter(&mut self, step: Fields, not: bool) -> Result<(), Stop> {
-        if let Handle::Table(table) = self.input(step, 0)?.handle {
-            return self.filter_table(step, table, not);
-        }
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn filter<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+        not: bool,
+    ) -> Result<(), Stop> {
         let keep = predicate(step.text("predicate")?, &key, &value)?;
-        let filtered =
-            if not { stream.filter_not(move |k, v| keep(k, v)) } else { stream.filter(move |k, v| keep(k, v)) };
+        let filtered = if not {
+            stream.filter_not(move |k: &K, v| keep(&k.var(), v))
+        } else {
+            stream.filter(move |k: &K, v| keep(&k.var(), v))
+        };
         self.put_stream(step, filtered, key, value)
     }
 
-    pub(super) fn map(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn map<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let keys = mapper(&spec(step, "key_mapper", "key"), &key, &value)?;
         let values = mapper(&spec(step, "value_mapper", "identity"), &key, &value)?;
-        let mapped = stream.map(move |k, v| ((keys.f)(&k, &v), (values.f)(&k, &v)));
+        let mapped = stream.map(move |k: K, v| ((keys.f)(&k.var(), &v), (values.f)(&k.var(), &v)));
         self.put_stream(step, mapped, keys.out, values.out)
     }
 
-    pub(super) fn map_values(&mut self, step: Fields) -> Result<(), Stop> {
-        if let Handle::Table(table) = self.input(step, 0)?.handle {
-            return self.map_table_values(step, table);
-        }
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn map_values<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let values = mapper(&required(step, "mapper")?, &key, &value)?;
-        let mapped = stream.map_values_with_key(move |k, v| (values.f)(k, &v));
+        let mapped = stream.map_values_with_key(move |k: &K, v| (values.f)(&k.var(), &v));
         self.put_stream(step, mapped, key, values.out)
     }
 
-    pub(super) fn flat_map(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn flat_map<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let flat = flat(step.text("flat")?, &value)?;
         let keys = mapper(&spec(step, "key_mapper", "key"), &key, &flat.out)?;
         let values = mapper(&spec(step, "value_mapper", "identity"), &key, &flat.out)?;
         let (key_of, value_of) = (keys.f, values.f);
-        let each = move |k, v| {
+        let each = move |k: K, v| {
             let all = (flat.f)(&v);
-            all.iter().map(|one| (key_of(&k, one), value_of(&k, one))).collect::<Vec<_>>()
+            all.iter().map(|one| (key_of(&k.var(), one), value_of(&k.var(), one))).collect::<Vec<_>>()
         };
         self.put_stream(step, stream.flat_map(each), keys.out, values.out)
     }
 
-    pub(super) fn flat_map_values(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn flat_map_values<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let flat = flat(step.text("flat")?, &value)?;
         let all = flat.f;
         self.put_stream(step, stream.flat_map_values(move |v| all(&v)), key, flat.out)
     }
 
-    pub(super) fn select_key(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn select_key<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let keys = mapper(&required(step, "mapper")?, &key, &value)?;
         let key_of = keys.f;
-        self.put_stream(step, stream.select_key(move |k, v| key_of(k, v)), keys.out, value)
+        self.put_stream(step, stream.select_key(move |k: &K, v| key_of(&k.var(), v)), keys.out, value)
     }
 
-    pub(super) fn peek(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn peek<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let (effects, id) = (self.effects.clone(), step.text("id")?.to_string());
-        self.put_stream(step, stream.peek(move |k, v| effects.saw(&id, k, v)), key, value)
+        self.put_stream(step, stream.peek(move |k: &K, v| effects.saw(&id, &k.var(), v)), key, value)
     }
 
-    pub(super) fn foreach(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, ..) = self.stream_input(step, 0)?;
+    pub(super) fn foreach<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        _: Type,
+        _: Type,
+    ) -> Result<(), Stop> {
         let (effects, id) = (self.effects.clone(), step.text("id")?.to_string());
         if step.named().is_some() {
             return Err(Stop::NotYet("foreach with a name".into()));
         }
-        stream.for_each(move |k, v| effects.saw(&id, k, v));
+        stream.for_each(move |k: &K, v| effects.saw(&id, &k.var(), v));
         Ok(())
     }
 
@@ -151,13 +190,18 @@ impl Interpreter {
         self.put(step, Handle::Stream(stream.repartition(options)), key, value)
     }
 
-    pub(super) fn to(&mut self, step: Fields) -> Result<(), Stop> {
-        let (stream, key, value) = self.stream_input(step, 0)?;
+    pub(super) fn to<K: Key>(
+        &mut self,
+        step: Fields,
+        stream: KStream<K, Var>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         if let Some(spec) = step.maybe_text("topic_extractor") {
             let separator = spec.strip_prefix("value_before:").ok_or("unknown topic extractor")?.to_string();
             let prefix = step.maybe_text("topic_prefix").unwrap_or_default().to_string();
             self.dynamic_sinks.insert(prefix.clone(), (key.clone(), value.clone()));
-            let topic_of = TopicNameExtractor::new("TopicFromValue", move |_: &Var, value: &Var, _| {
+            let topic_of = TopicNameExtractor::new("TopicFromValue", move |_: &K, value: &Var, _| {
                 let value = text(value);
                 format!("{prefix}{}", value.split_once(&*separator).map_or("other", |(before, _)| before))
             });

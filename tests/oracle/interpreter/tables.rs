@@ -1,12 +1,13 @@
 //! Steps on tables, and joins of streams with them.
 
+use super::keys::Key;
 use super::options::consumed_rows;
 use super::streams::required;
 use super::{Handle, Interpreter, same};
 use crate::aggregators::joiner;
 use crate::case::{Fields, Stop};
 use crate::functions::{mapper, predicate};
-use crate::val::{Val, Var};
+use crate::val::{Type, Val, Var};
 use watersmeet::dsl::{Joined, KTable, Materialized, TableJoined};
 
 impl Interpreter {
@@ -14,13 +15,18 @@ impl Interpreter {
         let (key, value) = (step.r#type("key")?, step.r#type("value")?);
         let topic = step.text("topic")?;
         self.sources.insert(topic.into(), (key.clone(), value.clone()));
-        let materialized = self.materialized(step, (&key, &value), key.nullable())?.unwrap_or_default();
+        let materialized = self.materialized(step, &key, &value)?.unwrap_or_default();
         let table = self.builder.table(topic, consumed_rows(step, &key, &value)?, materialized);
         self.put(step, Handle::Table(table), key, value)
     }
 
-    pub(super) fn to_stream(&mut self, step: Fields) -> Result<(), Stop> {
-        let (table, key, value) = self.table_input(step, 0)?;
+    pub(super) fn to_stream<K: Key>(
+        &mut self,
+        step: Fields,
+        table: KTable<K, Val>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let stream = table.to_stream();
         let Some(spec) = step.get("mapper") else { return self.put_stream(step, stream, key, value) };
         // The variant with a mapper names the first of its two nodes.
@@ -30,12 +36,12 @@ impl Interpreter {
         };
         let keys = mapper(spec, &key, &value)?;
         let key_of = keys.f;
-        self.put(step, Handle::Stream(stream.select_key(move |k, v| key_of(k, v))), keys.out, value)
+        self.put(step, Handle::Stream(stream.select_key(move |k: &K, v| key_of(&k.var(), v))), keys.out, value)
     }
 
     pub(super) fn to_table(&mut self, step: Fields) -> Result<(), Stop> {
         let (stream, key, value) = self.stream_input(step, 0)?;
-        let given = self.materialized(step, (&key, &value), key.nullable())?;
+        let given = self.materialized(step, &key, &value)?;
         let mut materialized = given.unwrap_or_else(|| Materialized::with(key.nullable(), value.serde()));
         if let Some(name) = step.named() {
             materialized = materialized.operator(name);
@@ -43,31 +49,53 @@ impl Interpreter {
         self.put(step, Handle::Table(stream.to_table_with(materialized)), key, value)
     }
 
-    pub(super) fn filter_table(&mut self, step: Fields, table: KTable<Var, Val>, not: bool) -> Result<(), Stop> {
-        let (_, key, value) = self.table_input(step, 0)?;
+    pub(super) fn filter_table<K: Key>(
+        &mut self,
+        step: Fields,
+        table: KTable<K, Val>,
+        key: Type,
+        value: Type,
+        not: bool,
+    ) -> Result<(), Stop> {
         let keep = predicate(step.text("predicate")?, &key, &value)?;
-        let keep = move |k: &Var, v: &Val| keep(k, &Some(v.clone()));
-        let materialized = self.materialized(step, (&key, &value), key.nullable())?.unwrap_or_default();
+        let keep = move |k: &K, v: &Val| keep(&k.var(), &Some(v.clone()));
+        let materialized = self.materialized(step, &key, &value)?.unwrap_or_default();
         let filtered =
             if not { table.filter_not_with(keep, materialized) } else { table.filter_with(keep, materialized) };
         self.put_table(step, filtered, key, value)
     }
 
-    pub(super) fn map_table_values(&mut self, step: Fields, table: KTable<Var, Val>) -> Result<(), Stop> {
-        let (_, key, value) = self.table_input(step, 0)?;
+    pub(super) fn map_table_values<K: Key>(
+        &mut self,
+        step: Fields,
+        table: KTable<K, Val>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let values = mapper(&required(step, "mapper")?, &key, &value)?;
         let value_of = values.f;
-        let materialized = self.materialized(step, (&key, &values.out), key.nullable())?.unwrap_or_default();
-        let mapped = table.map_values_with(move |k, v| value_of(k, &Some(v.clone())), materialized);
+        let materialized = self.materialized(step, &key, &values.out)?;
+        let given = materialized.is_some();
+        let f = move |k: &K, v: &Val| value_of(&k.var(), &Some(v.clone()));
+        let mapped = table.map_values_with(f, materialized.unwrap_or_default());
+        let mapped = self.with_serdes(mapped, &key, given);
         self.put_table(step, mapped, key, values.out)
     }
 
-    pub(super) fn transform_values(&mut self, step: Fields) -> Result<(), Stop> {
-        let (table, key, value) = self.table_input(step, 0)?;
+    pub(super) fn transform_values<K: Key>(
+        &mut self,
+        step: Fields,
+        table: KTable<K, Val>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
         let values = mapper(&required(step, "mapper")?, &key, &value)?;
         let value_of = values.f;
-        let materialized = self.materialized(step, (&key, &values.out), key.nullable())?.unwrap_or_default();
-        let mapped = table.transform_values_with(move |k, v| value_of(k, &v.cloned()), materialized);
+        let materialized = self.materialized(step, &key, &values.out)?;
+        let given = materialized.is_some();
+        let f = move |k: &K, v: Option<&Val>| value_of(&k.var(), &v.cloned());
+        let mapped = table.transform_values_with(f, materialized.unwrap_or_default());
+        let mapped = self.with_serdes(mapped, &key, given);
         self.put_table(step, mapped, key, values.out)
     }
 
@@ -77,7 +105,9 @@ impl Interpreter {
         same(step, "keys", &key, &right_key)?;
         let joiner = joiner(step.text("joiner")?, &left_value, &right_value)?;
         let f = joiner.f;
-        let materialized = self.materialized(step, (&key, &joiner.out), key.nullable())?.unwrap_or_default();
+        let materialized = self.materialized(step, &key, &joiner.out)?;
+        let given = materialized.is_some();
+        let materialized = materialized.unwrap_or_default();
         let joined = step.named().map_or_else(TableJoined::default, TableJoined::named);
         // The joiners of table joins do not get the key.
         let f = move |a: Option<&Val>, b: Option<&Val>| f(&None, &a.cloned(), &b.cloned());
@@ -87,7 +117,13 @@ impl Interpreter {
             "outer" => left.outer_join_with(&right, move |_, a, b| f(a, b), joined, materialized),
             other => return Err(Stop::Case(format!("unknown join type '{other}'"))),
         };
+        let table = self.with_serdes(table, &key, given);
         self.put(step, Handle::Table(table), key, joiner.out)
+    }
+
+    /// Where an operator is given no serde for its values, the application's default applies further on.
+    fn with_serdes<K: Key>(&self, table: KTable<K, Val>, key: &Type, given: bool) -> KTable<K, Val> {
+        if given { table } else { table.serdes(K::serde(key), self.default_value.serde()) }
     }
 
     pub(super) fn fk_join(&mut self, step: Fields) -> Result<(), Stop> {
@@ -97,7 +133,7 @@ impl Interpreter {
         same(step, "foreign keys", &foreign.out, &right_key)?;
         let joiner = joiner(step.text("joiner")?, &left_value, &right_value)?;
         let (foreign_key, f) = (foreign.f, joiner.f);
-        let given = self.materialized(step, (&key, &joiner.out), key.nullable())?;
+        let given = self.materialized(step, &key, &joiner.out)?;
         let materialized = given.unwrap_or_else(|| Materialized::with(key.nullable(), joiner.out.serde()));
         let joined = step.named().map_or_else(TableJoined::default, TableJoined::named);
         let foreign_key = move |k: &Var, row: &Val| foreign_key(k, &Some(row.clone()));

@@ -35,8 +35,8 @@ pub mod testing;
 pub mod prelude {
     pub use crate::config::Config;
     pub use crate::dsl::{
-        Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamsBuilder,
-        TopicNameExtractor,
+        Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamJoined,
+        StreamsBuilder, TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
     pub use crate::record::{Headers, Record};

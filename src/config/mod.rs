@@ -44,6 +44,22 @@ pub enum Uncaught {
     ShutdownApplication,
 }
 
+/// How often, in wall-clock time, windowed operators look for what is over. Kafka Streams has the same two intervals as
+/// internal settings; its test driver sets both to 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmitIntervals {
+    /// Left and outer stream-stream joins: records that found no partner.
+    pub outer_join_ms: i64,
+    /// Aggregations that send a window on when it closes.
+    pub window_close_ms: i64,
+}
+
+impl Default for EmitIntervals {
+    fn default() -> Self {
+        Self { outer_join_ms: 1000, window_close_ms: 1000 }
+    }
+}
+
 /// `topology.optimization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Optimization {
@@ -89,6 +105,8 @@ pub struct Config {
     pub replication_factor: i32,
     /// `task.timeout.ms`, default 300000.
     pub task_timeout: Duration,
+    /// How often windowed operators look for what is over.
+    pub emit_intervals: EmitIntervals,
     /// `statestore.cache.max.bytes`: budget of uncommitted writes and of hot rows, of all threads together.
     pub cache_max_bytes: usize,
     /// `rocksdb.block.cache.bytes`: shared by all stores.
@@ -127,6 +145,7 @@ impl Config {
             poll: Duration::from_millis(100),
             replication_factor: -1,
             task_timeout: Duration::from_secs(300),
+            emit_intervals: EmitIntervals::default(),
             cache_max_bytes: 128 << 20,
             block_cache_bytes: 8 << 20,
             write_buffer_bytes: 16 << 20,

@@ -49,8 +49,6 @@ pub(crate) enum Role {
 
 /// How a join of a stream with itself is told and rewritten: see `single.store.self.join`.
 pub(crate) struct SelfJoin {
-    /// The node that keeps the left stream's records.
-    pub(crate) this_windowed: GraphId,
     /// The node that keeps the right stream's records.
     pub(crate) other_windowed: GraphId,
     /// Set by the optimizer, read by the join's `write`.

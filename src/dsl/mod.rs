@@ -11,6 +11,7 @@ mod ktable;
 mod optimize;
 mod options;
 mod repartition;
+mod stream_stream;
 mod stream_table;
 mod table_join;
 mod table_node;
@@ -25,6 +26,7 @@ pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;
 pub use ktable::KTable;
 pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined, TopicNameExtractor};
+pub use stream_stream::StreamJoined;
 pub use writer::Defaults;
 
 use crate::config::Optimization;

@@ -1,7 +1,8 @@
 //! What operators of one task share while a record goes through: the record's origin, stores, outbox, error policies.
 
+use super::stream_stream_join::JoinTime;
 use crate::broker::{RawRecord, TopicPartition};
-use crate::config::{ErrorPolicies, Policy};
+use crate::config::{EmitIntervals, ErrorPolicies, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::serdes::{Encoded, SerdeError};
@@ -191,6 +192,12 @@ pub struct Cx {
     pub state: TaskState,
     /// Per store: the view of a window or session store.
     pub segmented: Vec<Option<Segmented>>,
+    /// Per store: the time of the stream-stream join whose left window store it is.
+    pub(crate) join_times: Vec<JoinTime>,
+    /// How often windowed operators look for what is over.
+    pub(crate) emit_intervals: EmitIntervals,
+    /// The wall clock, as of the thread's turn.
+    pub now_ms: Timestamp,
     /// Per store, where its changes are logged.
     pub changelogs: Vec<Option<TopicId>>,
     /// Records on their way to the producer.
@@ -245,17 +252,27 @@ impl Cx {
                 self.state.put(store, key, Some(&self.row));
             }
         }
-        if let Some(topic) = self.changelogs[store.0] {
-            let partition = Some(self.partition);
-            let _infallible: Result<(), SerdeError> = self.outbox.push(
-                topic,
-                partition,
-                Some(timestamp_ms),
-                headers,
-                |out| Ok(append(Some(key), out)),
-                |out| Ok(append(value, out)),
-            );
-        }
+        self.log(store, key, value, timestamp_ms, headers);
+    }
+
+    /// Logs a change of a store, where the store is logged.
+    pub(crate) fn log(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp_ms: Timestamp,
+        headers: Headers,
+    ) {
+        let Some(topic) = self.changelogs[store.0] else { return };
+        let _infallible: Result<(), SerdeError> = self.outbox.push(
+            topic,
+            Some(self.partition),
+            Some(timestamp_ms),
+            headers,
+            |out| Ok(append(Some(key), out)),
+            |out| Ok(append(value, out)),
+        );
     }
 
     /// One record is at fault: does what the policy of that stage says. `Ok` means: skip the record and go on.

@@ -11,6 +11,7 @@ mod hooks;
 pub(crate) mod map;
 pub(crate) mod sink;
 pub(crate) mod source;
+pub(crate) mod stream_stream_join;
 pub(crate) mod stream_table_join;
 pub(crate) mod table_aggregate;
 pub(crate) mod table_group;

@@ -5,7 +5,6 @@
 use super::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
-use crate::serdes::{Encoded, SerdeError};
 use crate::state::segmented::{Keys, Segmented, TimedRow};
 use crate::state::{StoreId, timestamped};
 
@@ -47,23 +46,7 @@ impl Cx {
             (None, _) if rows.has_duplicates() => true,
             (value, _) => rows.put(state, write.key, write.time_ms, suffix, value)?,
         };
-        if let Some(topic) = self.changelogs[store.0] {
-            let partition = Some(self.partition);
-            let append = |part: Option<&[u8]>, out: &mut Vec<u8>| {
-                part.map_or(Encoded::Null, |part| {
-                    out.extend_from_slice(part);
-                    Encoded::Bytes
-                })
-            };
-            let _infallible: Result<(), SerdeError> = self.outbox.push(
-                topic,
-                partition,
-                Some(write.log_ms),
-                write.headers,
-                |out| Ok(append(Some(&log_key), out)),
-                |out| Ok(append(write.value, out)),
-            );
-        }
+        self.log(store, &log_key, write.value, write.log_ms, write.headers);
         self.row = log_key;
         if !taken {
             self.drop_record(node, "its window or session is too old for the store");

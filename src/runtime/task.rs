@@ -109,6 +109,7 @@ impl Task {
     }
 
     fn run(&mut self, now_ms: i64, records_max: usize, send: &mut impl FnMut(Outgoing<'_>) -> Result) -> Result<usize> {
+        self.cx.now_ms = now_ms;
         // What the producer had no room for in an earlier turn goes first; as long as it has none, nothing is processed.
         self.cx.outbox.drain(&mut *send)?;
         for input in std::mem::take(&mut self.arrived) {

@@ -43,6 +43,9 @@ pub(super) fn open(
         policies: app.config.errors.clone(),
         dead_letters: None,
         row: Vec::new(),
+        join_times: vec![Default::default(); specs.len()],
+        emit_intervals: app.config.emit_intervals,
+        now_ms: app.shared.clock.now_ms(),
         segmented: specs.iter().enumerate().map(|(i, spec)| Segmented::new(StoreId(i), spec)).collect(),
     };
     cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));

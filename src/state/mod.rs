@@ -2,6 +2,7 @@
 
 mod budget;
 pub mod directory;
+pub(crate) mod join_list;
 mod memory;
 mod overlay;
 pub mod restore;

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::serdes::{Encoded, SerdeError};
 use crate::state::segmented::Segmented;
+use crate::state::versioned::Versioned;
 use crate::state::{StoreId, TaskState, timestamped};
 use std::ops::Range;
 use std::rc::Rc;
@@ -198,6 +199,8 @@ pub struct Cx {
     pub(crate) emit_intervals: EmitIntervals,
     /// The wall clock, as of the thread's turn.
     pub now_ms: Timestamp,
+    /// Per store: the view of a versioned store.
+    pub versioned: Vec<Option<Versioned>>,
     /// Per store, where its changes are logged.
     pub changelogs: Vec<Option<TopicId>>,
     /// Records on their way to the producer.

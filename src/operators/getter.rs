@@ -16,15 +16,14 @@ pub(crate) trait Getter<K, V> {
     fn get_as_of(&mut self, cx: &mut Cx, key: &K, _at_ms: Timestamp) -> Result<Option<(V, Timestamp)>> {
         self.get(cx, key)
     }
-
-    /// True where [`get_as_of`](Self::get_as_of) looks into the past.
-    fn is_versioned(&self) -> bool {
-        false
-    }
 }
 
 impl<K, V> Getter<K, V> for TableStore<K, V> {
     fn get(&mut self, cx: &mut Cx, key: &K) -> Result<Option<(V, Timestamp)>> {
         TableStore::get(self, cx, key)
+    }
+
+    fn get_as_of(&mut self, cx: &mut Cx, key: &K, at_ms: Timestamp) -> Result<Option<(V, Timestamp)>> {
+        TableStore::get_as_of(self, cx, key, at_ms)
     }
 }

@@ -3,8 +3,9 @@
 use super::cx::Stage;
 use super::{Cx, Port};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Change, Record, Timestamp};
+use crate::record::{Change, Headers, Record, Timestamp};
 use crate::serdes::{Encoded, SerdeRef};
+use crate::state::versioned::{Placed, Version};
 use crate::state::{StoreId, timestamped};
 
 /// Reads and writes rows by key, with their timestamps.
@@ -30,10 +31,31 @@ impl<K, V> TableStore<K, V> {
     /// [`Kind::State`]: the disk cannot be read, or the row is not of this type.
     pub(crate) fn get(&mut self, cx: &mut Cx, key: &K) -> Result<Option<(V, Timestamp)>> {
         self.encode_key(key)?;
+        if let Some(versioned) = &cx.versioned[self.store.0] {
+            let row = versioned.get(&mut cx.state, &self.key_bytes)?;
+            return row.map(|(row, from_ms)| Ok((self.decode(&row)?, from_ms))).transpose();
+        }
         let Some(row) = cx.state.get(self.store, &self.key_bytes)? else { return Ok(None) };
-        let timestamp_ms = timestamped::timestamp_ms(&row);
-        let value = self.value.deserialize(Some(timestamped::value(&row)));
-        value.map(|value| Some((value, timestamp_ms))).map_err(|error| {
+        Ok(Some((self.decode(timestamped::value(&row))?, timestamped::timestamp_ms(&row))))
+    }
+
+    /// The row of `key` as it was at `at_ms`, if the store is versioned; else as it is now.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn get_as_of(&mut self, cx: &mut Cx, key: &K, at_ms: Timestamp) -> Result<Option<(V, Timestamp)>> {
+        self.encode_key(key)?;
+        let Some(versioned) = &cx.versioned[self.store.0] else { return self.get(cx, key) };
+        let Some(Version { value: Some(row), from_ms, .. }) =
+            versioned.get_as_of(&mut cx.state, &self.key_bytes, at_ms)?
+        else {
+            return Ok(None);
+        };
+        Ok(Some((self.decode(&row)?, from_ms)))
+    }
+
+    fn decode(&self, row: &[u8]) -> Result<V> {
+        self.value.deserialize(Some(row)).map_err(|error| {
             Error::new(Kind::State, format!("a row does not decode: {error}"))
                 .node(&self.node)
                 .hint("the store holds another type than this topology's: give the store another name, or reset the application")
@@ -52,6 +74,19 @@ impl<K, V> TableStore<K, V> {
             Some(Ok(Encoded::Bytes)) => Some(&*self.value_bytes),
             Some(Err(error)) => return cx.faulty_record(Stage::Production, &self.node, &error).map(|()| Put::Refused),
         };
+        if let Some(versioned) = &mut cx.versioned[self.store.0] {
+            let placed = versioned.put(&mut cx.state, &self.key_bytes, value, timestamp_ms)?;
+            // Even what is too old for the store is logged, as Kafka Streams does.
+            cx.log(self.store, &self.key_bytes, value, timestamp_ms, Headers::default());
+            return Ok(match placed {
+                Placed::Now => Put::Latest,
+                Placed::Until(_) => Put::Past,
+                Placed::TooOld => {
+                    cx.drop_record(&self.node, "it is older than the history of the versioned store");
+                    Put::Refused
+                }
+            });
+        }
         cx.put_timestamped(self.store, &self.key_bytes, value, timestamp_ms);
         Ok(Put::Latest)
     }

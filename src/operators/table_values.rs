@@ -64,8 +64,4 @@ impl<K, V, W, F: Fn(&K, Option<&V>) -> Option<W>> Getter<K, W> for ComputedRow<K
         let above = self.above.get_as_of(cx, key, at_ms)?;
         Ok(self.row(key, above))
     }
-
-    fn is_versioned(&self) -> bool {
-        self.above.is_versioned()
-    }
 }

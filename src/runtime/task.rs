@@ -183,6 +183,9 @@ impl Task {
         for rows in self.cx.segmented.iter_mut().flatten() {
             rows.restored(&self.cx.state)?;
         }
+        for rows in self.cx.versioned.iter_mut().flatten() {
+            rows.restored(&mut self.cx.state)?;
+        }
         self.hooks.restored(&mut self.cx)?;
         self.state = TaskStateName::Running;
         Ok(())

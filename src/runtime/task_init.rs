@@ -12,6 +12,7 @@ use crate::operators::{Cx, ErasedPort, Hooks, Outbox};
 use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::segmented::Segmented;
+use crate::state::versioned::Versioned;
 use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
 use crate::topology::internal_topics::changelog_topic;
 use crate::topology::{Build, NodeId, NodeKind, Source};
@@ -47,6 +48,7 @@ pub(super) fn open(
         emit_intervals: app.config.emit_intervals,
         now_ms: app.shared.clock.now_ms(),
         segmented: specs.iter().enumerate().map(|(i, spec)| Segmented::new(StoreId(i), spec)).collect(),
+        versioned: specs.iter().enumerate().map(|(i, spec)| Versioned::new(StoreId(i), spec)).collect(),
     };
     cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));
     let mut changelogs = Changelogs::default();

@@ -12,6 +12,7 @@ mod row_index;
 pub mod segmented;
 mod task_state;
 pub mod timestamped;
+pub mod versioned;
 
 pub use budget::MemoryBudget;
 pub use task_state::TaskState;

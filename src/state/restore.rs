@@ -1,6 +1,7 @@
 //! Restore: changelog records into stores. Does no I/O of its own: whoever reads the changelog hands the records in.
 
 use super::segmented::Segmented;
+use super::versioned::Versioned;
 use super::{StoreId, StoreKind, StoreSpec, TaskState, timestamped};
 use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
@@ -51,6 +52,7 @@ pub struct Restore {
 #[derive(Debug)]
 struct RowFormat {
     segmented: Option<Segmented>,
+    versioned: Option<Versioned>,
     timestamped: bool,
 }
 
@@ -60,24 +62,28 @@ impl RowFormat {
             StoreKind::KeyValue { timestamped } | StoreKind::Window { timestamped, .. } => timestamped,
             StoreKind::Session { .. } | StoreKind::Versioned { .. } | StoreKind::Buffer => false,
         };
-        Self { segmented: Segmented::new(StoreId(i), spec), timestamped }
+        let store = StoreId(i);
+        Self { segmented: Segmented::new(store, spec), versioned: Versioned::new(store, spec), timestamped }
     }
 
     fn put(
-        &self,
+        &mut self,
         state: &mut TaskState,
         store: StoreId,
         key: &[u8],
         value: Option<&[u8]>,
         timestamp_ms: Timestamp,
         row: &mut Vec<u8>,
-    ) {
+    ) -> Result {
+        if let Some(versioned) = &mut self.versioned {
+            return versioned.put(state, key, value, timestamp_ms).map(drop);
+        }
         let physical = self.segmented.as_ref().map(|segmented| segmented.physical_of_changelog(key));
         let key = match &physical {
             None => key,
             Some(Some(physical)) => physical,
             // Not a key of this store's: nothing that could be found again.
-            Some(None) => return,
+            Some(None) => return Ok(()),
         };
         match value {
             Some(value) if self.timestamped => {
@@ -86,6 +92,7 @@ impl RowFormat {
             }
             value => state.put(store, key, value),
         }
+        Ok(())
     }
 }
 
@@ -127,8 +134,8 @@ impl Restore {
         }
         // A record without a key cannot be a row; the table's source drops it as well.
         if let Some(key) = record.key() {
-            let format = &self.formats[p.plan.store.0];
-            format.put(state, p.plan.store, key, record.value(), record.meta.timestamp_ms, &mut self.row);
+            let format = &mut self.formats[p.plan.store.0];
+            format.put(state, p.plan.store, key, record.value(), record.meta.timestamp_ms, &mut self.row)?;
         }
         p.position = offset + 1;
         if state.uncommitted_bytes() >= CHUNK_BYTES { state.commit(&self.offsets()) } else { Ok(()) }

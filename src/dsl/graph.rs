@@ -104,6 +104,11 @@ impl Graph {
         format!("{prefix}-{number:010}")
     }
 
+    /// How many numbers have been given out.
+    pub(crate) fn names_made(&self) -> usize {
+        self.0.borrow().names
+    }
+
     /// `given`, or the next generated name; the number is used up either way, as in Kafka Streams.
     pub(crate) fn name_or(&self, given: Option<&str>, prefix: &str) -> String {
         let generated = self.next_name(prefix);

@@ -134,6 +134,12 @@ impl StreamsBuilder {
         KTable::of_topic(&self.graph, topic, consumed, materialized)
     }
 
+    /// How many names have been generated so far, used or not: the number of the next one.
+    #[doc(hidden)]
+    pub fn names_made(&self) -> usize {
+        self.graph.names_made()
+    }
+
     /// Checks the graph and makes it a topology, without optimizations (Kafka Streams' default).
     ///
     /// # Errors

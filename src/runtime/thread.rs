@@ -12,6 +12,7 @@ use crate::broker::{Batch, Broker, Consumer, Event, Producer, RawRecord, Role, T
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
+use crate::operators::Cx;
 use crate::operators::cx::Counts;
 use crate::state::directory::StateDirectory;
 use crate::state::{MemoryBudget, StoreId, TaskState};
@@ -484,6 +485,14 @@ impl StreamThread {
         self.tasks.values_mut().filter_map(move |task| {
             let store = task.stores.iter().position(|store| store == name)?;
             Some((&mut task.cx.state, StoreId(store)))
+        })
+    }
+
+    /// As [`stores`](Self::stores), with all that an operator sees of its task.
+    pub(crate) fn contexts(&mut self, name: &str) -> impl Iterator<Item = (&mut Cx, StoreId)> {
+        self.tasks.values_mut().filter_map(move |task| {
+            let store = task.stores.iter().position(|store| store == name)?;
+            Some((&mut task.cx, StoreId(store)))
         })
     }
 

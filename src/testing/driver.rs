@@ -241,6 +241,10 @@ impl TopologyTestDriver {
         records.into_iter().map(|(topic, record)| (topic.to_string(), record)).collect()
     }
 
+    pub(super) fn inner<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
+        f(&mut self.0.borrow_mut())
+    }
+
     /// The broker below.
     pub fn broker(&self) -> MemoryBroker {
         self.0.borrow().broker.clone()
@@ -291,6 +295,10 @@ impl Inner {
             self.thread = None;
             self.app.shared.thread_ended(1, Some(error.to_string()));
         })
+    }
+
+    pub(super) fn topology(&self) -> &Topology {
+        &self.app.plan.topology
     }
 
     pub(super) fn thread(&mut self) -> Result<&mut StreamThread> {

@@ -5,6 +5,7 @@
 
 mod broker;
 mod consumer;
+mod contents;
 mod driver;
 mod faults;
 mod group;
@@ -14,6 +15,7 @@ mod store;
 mod topics;
 
 pub use broker::MemoryBroker;
+pub use contents::StoreRow;
 pub use driver::{Commits, DriverOptions, TopologyTestDriver};
 pub use faults::{Fault, Request};
 pub use log::StoredRecord;

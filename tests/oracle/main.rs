@@ -8,6 +8,7 @@ mod functions;
 mod interpreter;
 mod report;
 mod run;
+mod stores;
 mod val;
 
 use serde_json::{Value, json};

@@ -2,6 +2,7 @@
 
 use super::case::{Fields, Stop};
 use super::interpreter::{Interpreter, Types};
+use super::stores;
 use super::val::{Type, base64, from_base64, render};
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -100,6 +101,8 @@ impl<'a> Run<'a> {
         answer.insert("outputs".into(), json!(run.outputs));
         answer.insert("side_effects".into(), json!(run.interpreter.effects.all()));
         outcome?;
+        let stores = attempt("stores", None, || stores::all(&run.driver, &run.interpreter))?;
+        answer.insert("stores".into(), stores);
         answer.insert("metrics".into(), json!({"dropped_records": run.dropped()}));
         attempt("close", None, || run.driver.close())
     }

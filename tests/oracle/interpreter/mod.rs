@@ -12,6 +12,7 @@ use crate::val::{Type, Val, Var, render};
 use keys::Key;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -106,6 +107,20 @@ pub struct Interpreter {
     dynamic_sinks: BTreeMap<String, Types>,
     /// Stores with a name.
     pub stores: BTreeMap<String, Types>,
+    /// Stores that are named after their operator.
+    special: BTreeMap<String, Contents>,
+    /// Of each step that makes something: the numbers of the names that it made, and the types of what it made.
+    steps: Vec<(Range<usize>, Types)>,
+}
+
+/// What is in a store.
+#[derive(Debug, Clone)]
+pub enum Contents {
+    /// Keys and values of these types.
+    Rows(Type, Type),
+    /// The subscriptions of a foreign-key join, with primary keys of this type.
+    Subscriptions(Type),
+    Unknown,
 }
 
 impl Interpreter {
@@ -119,12 +134,20 @@ impl Interpreter {
             sinks: BTreeMap::new(),
             dynamic_sinks: BTreeMap::new(),
             stores: BTreeMap::new(),
+            special: BTreeMap::new(),
+            steps: Vec::new(),
         }
     }
 
     /// The builder after all steps.
     pub fn run(&mut self, steps: &[Value]) -> Result<StreamsBuilder, Stop> {
-        steps.iter().try_for_each(|step| self.step(Fields(step)))?;
+        for step in steps.iter().map(Fields) {
+            let from = self.builder.names_made();
+            self.step(step)?;
+            let made = step.maybe_text("id").and_then(|id| self.made.get(id));
+            self.steps
+                .extend(made.map(|made| (from..self.builder.names_made(), (made.key.clone(), made.value.clone()))));
+        }
         Ok(std::mem::take(&mut self.builder))
     }
 
@@ -165,6 +188,26 @@ impl Interpreter {
     pub fn types_written(&self, topic: &str) -> Option<&Types> {
         let dynamic = || self.dynamic_sinks.iter().find(|(prefix, _)| topic.starts_with(*prefix));
         self.sinks.get(topic).or_else(|| dynamic().map(|(_, types)| types))
+    }
+
+    /// What is in the store of that name: a store without a name of its own has a number that tells which step made it.
+    pub fn contents(&self, store: &str) -> Contents {
+        if let Some((key, value)) = self.stores.get(store) {
+            return Contents::Rows(key.clone(), value.clone());
+        }
+        if let Some(contents) = self.special.get(store) {
+            return contents.clone();
+        }
+        let number = |part: &str| (part.len() == 10).then(|| part.parse::<usize>().ok()).flatten();
+        let Some(number) = store.split('-').find_map(number) else { return Contents::Unknown };
+        let step = self.steps.iter().find(|(numbers, _)| numbers.contains(&number));
+        let Some((_, (key, value))) = step.cloned() else { return Contents::Unknown };
+        // A windowed store keeps the key inside.
+        let key = key.inner().cloned().unwrap_or(key);
+        match store.contains("SUBSCRIPTION-STATE-STORE") {
+            true => Contents::Subscriptions(key),
+            false => Contents::Rows(key, value),
+        }
     }
 
     /// The `number`th input of a step.

@@ -3,7 +3,7 @@
 use super::keys::Key;
 use super::options::consumed_rows;
 use super::streams::required;
-use super::{Handle, Interpreter, same};
+use super::{Contents, Handle, Interpreter, same};
 use crate::aggregators::joiner;
 use crate::case::{Fields, Stop};
 use crate::functions::{mapper, predicate};
@@ -136,6 +136,9 @@ impl Interpreter {
         let given = self.materialized(step, &key, &joiner.out)?;
         let materialized = given.unwrap_or_else(|| Materialized::with(key.nullable(), joiner.out.serde()));
         let joined = step.named().map_or_else(TableJoined::default, TableJoined::named);
+        if let Some(name) = step.named() {
+            self.special.insert(format!("{name}-subscription-store"), Contents::Subscriptions(key.clone()));
+        }
         let foreign_key = move |k: &Var, row: &Val| foreign_key(k, &Some(row.clone()));
         let f = move |a: &Val, b: Option<&Val>| f(&None, &Some(a.clone()), &b.cloned());
         let table = match step.text("type")? {

@@ -1,0 +1,92 @@
+//! Everything in a store of a test's tasks, as bytes.
+
+use super::driver::{Inner, TopologyTestDriver};
+use crate::error::{Error, Kind, Result};
+use crate::record::Timestamp;
+use crate::state::segmented::Keys;
+use crate::state::{StoreKind, StoreSpec, timestamped};
+
+/// A row of a store, of whatever kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreRow {
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// Start and end of the window or session; `None` in other stores.
+    pub window: Option<(Timestamp, Timestamp)>,
+    /// The timestamp that is kept with the value; `None` where the store keeps none.
+    pub timestamp_ms: Option<Timestamp>,
+    /// The value's bytes.
+    pub value: Vec<u8>,
+}
+
+impl TopologyTestDriver {
+    /// The topology's stores, as they were declared.
+    pub fn stores(&self) -> Vec<StoreSpec> {
+        self.inner(|inner| inner.topology().stores.values().cloned().collect())
+    }
+
+    /// Everything in the store of that name that can still be read, over all tasks: key-value stores by key, window and
+    /// session stores in the order of their engine.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// use watersmeet::testing::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.table("names", Consumed::<String, String>::default(), Materialized::memory("names-store"));
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.create_input_topic("names", Produced::<String, String>::default()).pipe_at("u1", "Ada", 5)?;
+    ///
+    /// let rows = driver.store_rows("names-store")?;
+    /// assert_eq!((&rows[0].key[..], &rows[0].value[..], rows[0].timestamp_ms), (&b"u1"[..], &b"Ada"[..], Some(5)));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such store, it is of a kind that has no rows of keys and values, or the driver's thread has ended.
+    #[doc(alias = "getStateStore")]
+    pub fn store_rows(&self, name: &str) -> Result<Vec<StoreRow>> {
+        self.inner(|inner| rows(inner, name))
+    }
+}
+
+fn rows(inner: &mut Inner, name: &str) -> Result<Vec<StoreRow>> {
+    let unknown = || Error::new(Kind::Topology, "no running task has a store of this name").store(name);
+    let kind = inner.topology().stores.get(name).ok_or_else(unknown)?.kind;
+    let mut all = Vec::new();
+    for (cx, store) in inner.thread()?.contexts(name) {
+        match kind {
+            StoreKind::KeyValue { timestamped } => cx.state.range(store, None, None, &mut |key, row| {
+                let (key, window) = (key.to_vec(), None);
+                all.push(match timestamped {
+                    true => {
+                        let timestamp_ms = Some(timestamped::timestamp_ms(row));
+                        StoreRow { key, window, timestamp_ms, value: timestamped::value(row).to_vec() }
+                    }
+                    false => StoreRow { key, window, timestamp_ms: None, value: row.to_vec() },
+                });
+                true
+            })?,
+            StoreKind::Window { size_ms, timestamped, .. } => {
+                for row in cx.fetch_timed(store, Keys::Range(None, None), i64::MIN, i64::MAX)? {
+                    let timestamp_ms = timestamped.then(|| timestamped::timestamp_ms(&row.value));
+                    let value = if timestamped { timestamped::value(&row.value).to_vec() } else { row.value };
+                    let window = Some((row.time_ms, row.time_ms.saturating_add(size_ms)));
+                    all.push(StoreRow { key: row.key, window, timestamp_ms, value });
+                }
+            }
+            StoreKind::Session { .. } => {
+                for row in cx.fetch_timed(store, Keys::Range(None, None), i64::MIN, i64::MAX)? {
+                    let window = Some((row.suffix, row.time_ms));
+                    all.push(StoreRow { key: row.key, window, timestamp_ms: None, value: row.value });
+                }
+            }
+            StoreKind::Versioned { .. } | StoreKind::Buffer => {
+                return Err(
+                    Error::new(Kind::Topology, "a store of this kind has no rows of keys and values").store(name)
+                );
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,95 @@
+//! What is in the stores at the end of a case, as its answer tells it.
+
+use super::interpreter::{Contents, Interpreter};
+use super::val::{Type, base64, render};
+use serde_json::{Map, Value, json};
+use watersmeet::error::Error;
+use watersmeet::state::{StoreKind, StoreSpec};
+use watersmeet::testing::{StoreRow, TopologyTestDriver};
+
+/// All stores, by name.
+pub fn all(driver: &TopologyTestDriver, interpreter: &Interpreter) -> Result<Value, Error> {
+    let mut all = Map::new();
+    for spec in driver.stores() {
+        let contents = interpreter.contents(&spec.name);
+        all.insert(spec.name.clone(), one(driver, &spec, contents)?);
+    }
+    Ok(Value::Object(all))
+}
+
+fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Result<Value, Error> {
+    let r#type = match spec.kind {
+        StoreKind::KeyValue { .. } => "key_value",
+        StoreKind::Window { .. } => "window",
+        StoreKind::Session { .. } => "session",
+        StoreKind::Versioned { .. } => return Ok(json!({"type": "versioned"})),
+        StoreKind::Buffer => return Ok(json!({"type": "buffer"})),
+    };
+    let mut rows = driver.store_rows(&spec.name)?;
+    // The sort is stable: rows of equal key and time stay in the order in which they came.
+    rows.sort_by(|a, b| (&a.key, a.window).cmp(&(&b.key, b.window)));
+    let entries: Vec<Value> = rows.iter().map(|row| entry(row, &contents)).collect();
+    Ok(json!({"type": r#type, "entries": entries}))
+}
+
+fn entry(row: &StoreRow, contents: &Contents) -> Value {
+    let mut entry = json!({"key": key(&row.key, contents), "value": value(&row.value, contents)});
+    if let Some((start_ms, end_ms)) = row.window {
+        entry["start"] = json!(start_ms);
+        entry["end"] = json!(end_ms);
+    }
+    if let Some(timestamp_ms) = row.timestamp_ms {
+        entry["ts"] = json!(timestamp_ms);
+    }
+    entry
+}
+
+fn decode(r#type: &Type, bytes: &[u8]) -> Value {
+    match r#type.nullable().deserialize(Some(bytes)) {
+        Ok(value) => render(&value),
+        Err(error) => json!({"bytes": base64(bytes), "error": error.to_string()}),
+    }
+}
+
+fn key(bytes: &[u8], contents: &Contents) -> Value {
+    match contents {
+        Contents::Rows(key, _) => decode(key, bytes),
+        Contents::Subscriptions(_) | Contents::Unknown => json!(base64(bytes)),
+    }
+}
+
+fn value(bytes: &[u8], contents: &Contents) -> Value {
+    match contents {
+        Contents::Rows(_, value) => decode(value, bytes),
+        Contents::Subscriptions(primary_key) => {
+            subscription(bytes, primary_key).unwrap_or_else(|| json!(base64(bytes)))
+        }
+        Contents::Unknown => json!(base64(bytes)),
+    }
+}
+
+/// A subscription of a foreign-key join: version (its first bit says that there is no hash), instruction, hash of the row,
+/// primary key, partition.
+fn subscription(bytes: &[u8], primary_key: &Type) -> Option<Value> {
+    let (&[version, instruction], mut rest) = bytes.split_first_chunk::<2>()?;
+    let name = match instruction {
+        0 => "DELETE_KEY_NO_PROPAGATE",
+        1 => "DELETE_KEY_AND_PROPAGATE",
+        2 => "PROPAGATE_NULL_IF_NO_FK_VAL_AVAILABLE",
+        _ => "PROPAGATE_ONLY_IF_FK_VAL_AVAILABLE",
+    };
+    let mut hash = Value::Null;
+    if version & 0x80 == 0 {
+        let (words, behind) = rest.split_first_chunk::<16>()?;
+        hash = json!(words.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        rest = behind;
+    }
+    let (key, partition) = rest.split_last_chunk::<4>()?;
+    Some(json!({
+        "version": version & 0x7f,
+        "instruction": name,
+        "primary_key": decode(primary_key, key),
+        "hash": hash,
+        "primary_partition": i32::from_be_bytes(*partition),
+    }))
+}

@@ -7,7 +7,7 @@ use super::val::{Type, base64, from_base64, render};
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use watersmeet::config::{Config, Optimization, Policy};
+use watersmeet::config::{Config, EmitIntervals, Optimization, Policy};
 use watersmeet::dsl::{Defaults, Produced};
 use watersmeet::error::Error;
 use watersmeet::record::Headers;
@@ -235,6 +235,10 @@ fn settings(config: Fields, optimization: Optimization) -> Result<Config, Stop> 
     let mut settings = Config::new(config.maybe_text("application_id").unwrap_or("app"));
     settings.optimization = optimization;
     settings.max_task_idle_ms = config.maybe_number("max_task_idle_ms").unwrap_or(0);
+    settings.emit_intervals = EmitIntervals {
+        outer_join_ms: config.maybe_number("outer_join_emit_interval_ms").unwrap_or(0),
+        window_close_ms: config.maybe_number("window_close_emit_interval_ms").unwrap_or(0),
+    };
     let dead_letters = config.maybe_text("dead_letter_topic");
     let policy = |field: &str| match (config.maybe_text(field), dead_letters) {
         (Some("continue"), None) => Policy::Continue,

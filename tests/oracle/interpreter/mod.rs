@@ -1,6 +1,7 @@
 //! Builds a topology from the steps of a case: one call of the DSL per step.
 
 mod aggregations;
+mod joins;
 mod keys;
 mod options;
 mod streams;
@@ -179,6 +180,7 @@ impl Interpreter {
             "aggregate" => self.aggregate(step),
             "cogroup" => self.cogroup(step),
             "fk_join" => self.fk_join(step),
+            "stream_stream_join" => self.stream_stream_join(step),
             "stream_table_join" => self.stream_table_join(step),
             op => Err(Stop::NotYet(op.into())),
         }

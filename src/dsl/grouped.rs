@@ -12,7 +12,7 @@ use crate::operators::Port;
 use crate::operators::aggregate::{Aggregate, Updated};
 use crate::operators::map::Each;
 use crate::operators::sink::Partitioning;
-use crate::operators::table_store::TableWriter;
+use crate::operators::table_store::{TableStore, TableWriter};
 use crate::record::{Change, Data, Record};
 use crate::serdes::{DefaultSerde, SerdeRef};
 use crate::state::StoreSpec;
@@ -360,6 +360,7 @@ impl<K: Data, V: Data> StoredTable<K, V> {
     /// The store of one task with the port behind it.
     pub(crate) fn writer(&self, build: &mut Build, out: Port<K, Change<V>>) -> TableWriter<K, V> {
         let store = build.store(&self.store);
-        TableWriter::new(&build.node, store, self.key.clone(), self.value.clone(), self.send_old.get(), out)
+        let rows = TableStore::new(&build.node, store, self.key.clone(), self.value.clone());
+        TableWriter::new(build, rows, self.send_old.get(), out)
     }
 }

@@ -184,7 +184,8 @@ pub(super) fn write_source<K: Data, V: Data>(
 ) -> NodeId {
     let table = table.clone();
     writer.processor(name, &[parent], move |build: &mut Build, out: Port<K, Change<V>>| {
-        let out = TableOut::new(table.rows(build), table.send_old.get(), out);
+        let rows = table.rows(build);
+        let out = TableOut::new(build, rows, table.send_old.get(), out);
         Box::new(TableSource { node: build.node.clone(), out }) as Port<K, Option<V>>
     })
 }

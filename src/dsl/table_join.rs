@@ -197,7 +197,7 @@ impl<K: Data, A: Data> KTable<K, A> {
             let other = writer.processor(&other_name, &parents[1..], other_side);
             let merger = writer.processor(name, &[this, other], move |build: &mut Build, out: Port<K, Change<R>>| {
                 let rows = stored.as_ref().and_then(|stored| stored.rows(build));
-                Box::new(Merger(TableOut::new(rows, merged_old.get(), out))) as Port<K, Change<R>>
+                Box::new(Merger(TableOut::new(build, rows, merged_old.get(), out))) as Port<K, Change<R>>
             });
             other_stores.iter().for_each(|store| writer.connect(this, store));
             this_stores.iter().for_each(|store| writer.connect(other, store));

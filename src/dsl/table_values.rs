@@ -190,7 +190,7 @@ impl<K: Data, V: Data> KTable<K, V> {
                 let rows = stored.as_ref().and_then(|stored| stored.rows(build));
                 Box::new(TableValues {
                     f: move |key: &K, row: Option<&V>| f(key, row),
-                    out: TableOut::new(rows, send_old.get(), out),
+                    out: TableOut::new(build, rows, send_old.get(), out),
                     skip_nothing,
                     values: PhantomData,
                 }) as Port<K, Change<V>>

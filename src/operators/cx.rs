@@ -1,5 +1,6 @@
 //! What operators of one task share while a record goes through: the record's origin, stores, outbox, error policies.
 
+use super::record_cache::RecordCache;
 use super::stream_stream_join::JoinTime;
 use crate::broker::{RawRecord, TopicPartition};
 use crate::config::{EmitIntervals, ErrorPolicies, Policy};
@@ -201,6 +202,8 @@ pub struct Cx {
     pub now_ms: Timestamp,
     /// Per store: the view of a versioned store.
     pub versioned: Vec<Option<Versioned>>,
+    /// What the stores hold back until they are flushed.
+    pub cache: RecordCache,
     /// Per store, where its changes are logged.
     pub changelogs: Vec<Option<TopicId>>,
     /// Records on their way to the producer.

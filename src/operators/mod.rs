@@ -7,8 +7,10 @@ pub mod cx;
 pub(crate) mod filter;
 pub(crate) mod foreign_key;
 pub(crate) mod getter;
+pub(crate) mod held;
 mod hooks;
 pub(crate) mod map;
+pub(crate) mod record_cache;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub(crate) mod stream_stream_join;
@@ -23,6 +25,7 @@ pub(crate) mod timed_rows;
 
 pub use cx::{Cx, Outbox, RecordContext};
 pub use hooks::{Hook, Hooks};
+pub use record_cache::{CacheBudget, RecordCache};
 pub use source::TimestampExtractor;
 
 use crate::error::Result;

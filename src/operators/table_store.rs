@@ -1,12 +1,14 @@
 //! The store of a materialized table, typed: what operators of tables and aggregations read and write.
 
 use super::cx::Stage;
+use super::held::{ChangeOut, RowWrite};
 use super::{Cx, Port};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Change, Headers, Record, Timestamp};
 use crate::serdes::{Encoded, SerdeRef};
 use crate::state::versioned::{Placed, Version};
 use crate::state::{StoreId, timestamped};
+use crate::topology::Build;
 
 /// Reads and writes rows by key, with their timestamps.
 pub(crate) struct TableStore<K, V> {
@@ -62,11 +64,21 @@ impl<K, V> TableStore<K, V> {
         })
     }
 
-    /// Sets or deletes the row of `key`, and logs it.
+    /// Sets or deletes the row of `key`, and logs it, or lets a cached store hold it back. `timestamp_ms` is the row's,
+    /// `context_ms` and `headers` are those of the record that writes it; a deleted row is logged with `context_ms`.
+    /// `wants_old`: the change will have to tell what was there before.
     ///
     /// # Errors
     /// [`Kind::Record`]: key or value do not encode, and the production policy is to fail.
-    pub(crate) fn put(&mut self, cx: &mut Cx, key: &K, value: Option<&V>, timestamp_ms: Timestamp) -> Result<Put> {
+    pub(crate) fn put(
+        &mut self,
+        cx: &mut Cx,
+        key: &K,
+        value: Option<&V>,
+        (timestamp_ms, context_ms): (Timestamp, Timestamp),
+        headers: &Headers,
+        wants_old: bool,
+    ) -> Result<Put> {
         self.encode_key(key)?;
         self.value_bytes.clear();
         let value = match value.map(|value| self.value.serialize(value, &mut self.value_bytes)) {
@@ -75,6 +87,7 @@ impl<K, V> TableStore<K, V> {
             Some(Err(error)) => return cx.faulty_record(Stage::Production, &self.node, &error).map(|()| Put::Refused),
         };
         if let Some(versioned) = &mut cx.versioned[self.store.0] {
+            let timestamp_ms = if value.is_some() { timestamp_ms } else { context_ms };
             let placed = versioned.put(&mut cx.state, &self.key_bytes, value, timestamp_ms)?;
             // Even what is too old for the store is logged, as Kafka Streams does.
             cx.log(self.store, &self.key_bytes, value, timestamp_ms, Headers::default());
@@ -87,7 +100,8 @@ impl<K, V> TableStore<K, V> {
                 }
             });
         }
-        cx.put_timestamped(self.store, &self.key_bytes, value, timestamp_ms);
+        let (key, row_ms) = (self.key_bytes.as_slice(), timestamp_ms);
+        cx.put_row(self.store, RowWrite { key, value, row_ms, context_ms, headers, wants_old })?;
         Ok(Put::Latest)
     }
 
@@ -116,22 +130,23 @@ pub(crate) struct TableWriter<K, V> {
     pub(crate) rows: TableStore<K, V>,
     /// Whether somebody below wants to know what was there before.
     pub(crate) send_old: bool,
-    pub(crate) out: Port<K, Change<V>>,
+    out: ChangeOut<K, V>,
+}
+
+impl<K: 'static, V: 'static> TableWriter<K, V> {
+    /// The store of one task with the port behind it.
+    pub(crate) fn new(build: &mut Build, rows: TableStore<K, V>, send_old: bool, out: Port<K, Change<V>>) -> Self {
+        let (node, key) = (rows.node.clone(), rows.key.clone());
+        let decode = move |bytes: &[u8]| {
+            key.deserialize(Some(bytes))
+                .map_err(|error| Error::new(Kind::State, format!("a row's key does not decode: {error}")).node(&node))
+        };
+        let out = ChangeOut::new(build, rows.store, Box::new(decode), rows.value.clone(), send_old, out);
+        Self { rows, send_old, out }
+    }
 }
 
 impl<K: Clone, V: Clone> TableWriter<K, V> {
-    /// The store of one task with the port behind it.
-    pub(crate) fn new(
-        node: &str,
-        store: StoreId,
-        key: SerdeRef<K>,
-        value: SerdeRef<V>,
-        send_old: bool,
-        out: Port<K, Change<V>>,
-    ) -> Self {
-        Self { rows: TableStore::new(node, store, key, value), send_old, out }
-    }
-
     /// The row's value before it is changed; `None` also where nobody below wants to know it.
     ///
     /// # Errors
@@ -150,14 +165,13 @@ impl<K: Clone, V: Clone> TableWriter<K, V> {
     /// Those of the store and of what is below.
     pub(crate) fn put(&mut self, cx: &mut Cx, record: Record<K, Change<V>>, context_ms: Timestamp) -> Result {
         let Record { key, value: Change { old, new, .. }, timestamp_ms, headers } = record;
-        let logged_ms = if new.is_some() { timestamp_ms } else { context_ms };
-        let put = self.rows.put(cx, &key, new.as_ref(), logged_ms)?;
+        let put = self.rows.put(cx, &key, new.as_ref(), (timestamp_ms, context_ms), &headers, self.send_old)?;
         if put == Put::Refused {
             return Ok(());
         }
         let old = if self.send_old { old } else { None };
         let value = Change { old, new, is_latest: put == Put::Latest };
-        self.out.push(cx, Record { key, value, timestamp_ms, headers })
+        self.out.send(cx, Record { key, value, timestamp_ms, headers })
     }
 }
 
@@ -173,15 +187,22 @@ pub(crate) enum TableOut<K, V> {
     },
 }
 
-impl<K: Clone, V: Clone> TableOut<K, V> {
+impl<K: 'static, V: 'static> TableOut<K, V> {
     /// Into `rows`, where there is a store.
-    pub(crate) fn new(rows: Option<TableStore<K, V>>, send_old: bool, out: Port<K, Change<V>>) -> Self {
+    pub(crate) fn new(
+        build: &mut Build,
+        rows: Option<TableStore<K, V>>,
+        send_old: bool,
+        out: Port<K, Change<V>>,
+    ) -> Self {
         match rows {
-            Some(rows) => Self::Stored(TableWriter { rows, send_old, out }),
+            Some(rows) => Self::Stored(TableWriter::new(build, rows, send_old, out)),
             None => Self::Passing { send_old, out },
         }
     }
+}
 
+impl<K: Clone, V: Clone> TableOut<K, V> {
     /// Whether somebody below wants to know what was there before.
     pub(crate) fn send_old(&self) -> bool {
         match self {

@@ -3,6 +3,7 @@
 //! Source: `ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`, `ChangeLoggingSessionBytesStore`.
 
 use super::Cx;
+use super::record_cache::Origin;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::state::segmented::{Keys, Segmented, TimedRow};
@@ -54,6 +55,45 @@ impl Cx {
         Ok(taken)
     }
 
+    /// Writes a window or session of an aggregation. Where the store is cached it is logged later, else at once: see
+    /// [`put_timed`](Self::put_timed). `headers` are those of the record that writes it, and `wants_old` says whether the
+    /// change will have to tell what was there before.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn put_window(
+        &mut self,
+        node: &str,
+        store: StoreId,
+        write: TimedWrite<'_>,
+        headers: &Headers,
+        wants_old: bool,
+    ) -> Result<bool> {
+        if !self.cache.is_cached(store) {
+            return self.put_timed(node, store, write);
+        }
+        let suffix = write.start_ms.unwrap_or(0);
+        let mut held_key = Vec::new();
+        self.timed(store)?.changelog_key(write.key, write.time_ms, suffix, &mut held_key);
+        let first = wants_old && self.cache.get(store, &held_key).is_none();
+        let old = if first { Some(self.get_timed(store, write.key, write.time_ms, suffix)?) } else { None };
+        let row = match (write.value, write.row_ms) {
+            (Some(value), Some(row_ms)) => {
+                timestamped::encode(value, row_ms, &mut self.row);
+                Some(self.row.as_slice())
+            }
+            (value, _) => value,
+        };
+        let rows = self.segmented[store.0].as_mut().ok_or_else(|| not_timed(store))?;
+        let taken = rows.put(&mut self.state, write.key, write.time_ms, suffix, row)?;
+        let origin = Origin::new(write.log_ms, headers.clone(), self.current.as_ref());
+        self.cache.hold(store, &held_key, row, old, origin);
+        if !taken {
+            self.drop_record(node, "its window or session is too old for the store");
+        }
+        Ok(taken)
+    }
+
     /// The bytes of a window (`suffix` 0) or session (`suffix` its start), with the timestamp in front where the store keeps
     /// timestamps.
     ///
@@ -67,7 +107,16 @@ impl Cx {
         suffix: i64,
     ) -> Result<Option<Vec<u8>>> {
         let (state, rows) = (&mut self.state, &self.segmented[store.0]);
-        rows.as_ref().ok_or_else(|| not_timed(store))?.get(state, key, time_ms, suffix)
+        let rows = rows.as_ref().ok_or_else(|| not_timed(store))?;
+        if self.cache.is_cached(store) {
+            // What is held back is never too old.
+            let mut held_key = Vec::new();
+            rows.changelog_key(key, time_ms, suffix, &mut held_key);
+            if let Some(row) = self.cache.get(store, &held_key) {
+                return Ok(row.map(<[u8]>::to_vec));
+            }
+        }
+        rows.get(state, key, time_ms, suffix)
     }
 
     /// See [`Segmented::fetch`].

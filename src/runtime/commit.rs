@@ -34,6 +34,7 @@ pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: 
     for task in tasks.iter_mut().filter(|task| task.dirty) {
         let logged = logged_offsets(clients, task)?;
         task.cx.state.commit(&logged)?;
+        task.cx.cache.committed();
         for input in &task.inputs {
             let committed = Committed { offset: input.position, metadata: encode_metadata(input.time_ms) };
             offsets.push(((*input.partition).clone(), committed));

@@ -8,7 +8,7 @@ use super::thread::{App, Clients};
 use crate::broker::{Consumer, Event, Role, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::operators::cx::Counts;
-use crate::operators::{Cx, ErasedPort, Hooks, Outbox};
+use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
 use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::segmented::Segmented;
@@ -25,6 +25,7 @@ type Positions = BTreeMap<TopicPartition, Option<(i64, Timestamp)>>;
 pub(super) fn open(
     app: &App,
     clients: &mut Clients,
+    cache: &CacheBudget,
     id: TaskId,
     partitions: &[TopicPartition],
     positions: &Positions,
@@ -47,6 +48,7 @@ pub(super) fn open(
         join_times: vec![Default::default(); specs.len()],
         emit_intervals: app.config.emit_intervals,
         now_ms: app.shared.clock.now_ms(),
+        cache: RecordCache::new(&cached(app, id, &specs), cache.clone()),
         segmented: specs.iter().enumerate().map(|(i, spec)| Segmented::new(StoreId(i), spec)).collect(),
         versioned: specs.iter().enumerate().map(|(i, spec)| Versioned::new(StoreId(i), spec)).collect(),
     };
@@ -66,7 +68,7 @@ pub(super) fn open(
         changelogs.0.extend(topic.map(|topic| (StoreId(i), TopicPartition::new(topic, id.partition))));
     }
     let mut hooks = Hooks::default();
-    let (sources, bootstrap) = make_ports(app, id, &specs, &mut cx.outbox, &mut hooks);
+    let (sources, bootstrap) = make_ports(app, id, &specs, &mut cx, &mut hooks);
     let mut inputs = Vec::new();
     for tp in partitions {
         let (offset, time_ms) = positions.get(tp).copied().flatten().unwrap_or((0, -1));
@@ -92,13 +94,14 @@ fn make_ports(
     app: &App,
     id: TaskId,
     specs: &[StoreSpec],
-    outbox: &mut Outbox,
+    cx: &mut Cx,
     hooks: &mut Hooks,
 ) -> (Vec<(Vec<String>, Box<dyn Source>)>, Vec<bool>) {
     let topology = &app.plan.topology;
     let application_id = app.config.application_id.as_str();
     let stores: BTreeMap<String, StoreId> =
         specs.iter().enumerate().map(|(i, spec)| (spec.name.clone(), StoreId(i))).collect();
+    let cached: Vec<bool> = (0..specs.len()).map(|i| cx.cache.is_cached(StoreId(i))).collect();
     // For each edge (parent, child) the port through which the parent reaches the child.
     let mut edges: BTreeMap<(NodeId, NodeId), ErasedPort> = BTreeMap::new();
     let (mut sources, mut bootstrap) = (Vec::new(), Vec::new());
@@ -107,7 +110,8 @@ fn make_ports(
     for &n in nodes.iter().rev() {
         let node = &topology.nodes[n.0];
         let children = topology.children(n).into_iter().filter_map(|child| edges.remove(&(n, child))).collect();
-        let mut build = Build { node: node.name.clone(), stores: &stores, outbox, application_id, hooks };
+        let (node_name, outbox) = (node.name.clone(), &mut cx.outbox);
+        let mut build = Build { node: node_name, stores: &stores, outbox, application_id, cached: &cached, hooks };
         match &node.kind {
             NodeKind::Source { topics, bootstrap: first, make } => {
                 let topics = topics.iter().map(|t| t.on_broker(application_id)).collect();
@@ -122,6 +126,20 @@ fn make_ports(
         }
     }
     (sources, bootstrap)
+}
+
+/// The stores, where caching would be noticed: not where nothing is logged and nobody gets the changes, such as that of a
+/// table that streams are joined with, and that is restored from its source topic.
+fn cached(app: &App, id: TaskId, specs: &[StoreSpec]) -> Vec<StoreSpec> {
+    let topology = &app.plan.topology;
+    let mut nodes = app.plan.sub_topologies[id.sub_topology].nodes.clone();
+    nodes.sort();
+    let noticed = |spec: &StoreSpec| {
+        // Parents come first: the first node with the store is the one that writes it.
+        let owner = nodes.iter().find(|n| topology.nodes[n.0].stores.contains(&spec.name));
+        matches!(spec.changelog, Changelog::Own { .. }) || owner.is_some_and(|n| !topology.children(*n).is_empty())
+    };
+    specs.iter().map(|spec| StoreSpec { cached: spec.cached && noticed(spec), ..spec.clone() }).collect()
 }
 
 /// Inputs that go first are waited for up to the end that they have now.

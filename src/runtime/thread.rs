@@ -12,6 +12,7 @@ use crate::broker::{Batch, Broker, Consumer, Event, Producer, RawRecord, Role, T
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
+use crate::operators::CacheBudget;
 use crate::operators::Cx;
 use crate::operators::cx::Counts;
 use crate::state::directory::StateDirectory;
@@ -59,6 +60,13 @@ pub(crate) struct Clients {
     pub(crate) restorer: Option<Box<dyn Consumer>>,
 }
 
+impl Clients {
+    fn new(app: &App, thread: usize) -> Result<Self> {
+        let consumer = app.broker.consumer(Role::Main { thread })?;
+        Ok(Self { thread, consumer, producer: app.broker.producer(thread)?, restorer: None })
+    }
+}
+
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -75,6 +83,7 @@ pub struct StreamThread {
     number: usize,
     app: Arc<App>,
     clients: Clients,
+    cache: CacheBudget,
     phase: Phase,
     owned: BTreeSet<TopicPartition>,
     tasks: BTreeMap<TaskId, Task>,
@@ -101,12 +110,8 @@ enum Phase {
 
 impl StreamThread {
     pub(crate) fn new(number: usize, app: Arc<App>) -> Result<Self> {
-        let clients = Clients {
-            thread: number,
-            consumer: app.broker.consumer(Role::Main { thread: number })?,
-            producer: app.broker.producer(number)?,
-            restorer: None,
-        };
+        let clients = Clients::new(&app, number)?;
+        let cache = CacheBudget::new(app.config.cache_max_bytes / app.config.num_stream_threads.max(1));
         let now_ms = app.shared.clock.now_ms();
         let metrics = app.metrics.thread(number);
         app.shared.thread_state(number, ThreadState::Starting);
@@ -114,6 +119,7 @@ impl StreamThread {
             number,
             app,
             clients,
+            cache,
             phase: Phase::Created,
             owned: BTreeSet::new(),
             tasks: BTreeMap::new(),
@@ -295,7 +301,7 @@ impl StreamThread {
         }
         for (id, inputs) in wanted {
             if !self.tasks.contains_key(&id) {
-                let task = task_init::open(&self.app, &mut self.clients, id, &inputs, &positions)?;
+                let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
                 self.tasks.insert(id, task);
             }
         }
@@ -502,12 +508,7 @@ impl StreamThread {
         let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
         self.set_state(ThreadState::PartitionsRevoked);
         self.drop_tasks(&owned, false);
-        self.clients = Clients {
-            thread: self.number,
-            consumer: self.app.broker.consumer(Role::Main { thread: self.number })?,
-            producer: self.app.broker.producer(self.number)?,
-            restorer: None,
-        };
+        self.clients = Clients::new(&self.app, self.number)?;
         self.events.clear();
         self.restore_events.clear();
         self.phase = Phase::Created;

@@ -32,6 +32,23 @@ enum Rows {
     Disk(RowCache),
 }
 
+impl Rows {
+    #[inline]
+    fn get<'a>(&'a mut self, rocks: &'a Option<RocksRows>, name: &str, key: &[u8]) -> Result<Option<ValueRef<'a>>> {
+        match self {
+            Rows::Memory(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
+            Rows::Disk(cache) => {
+                if let Some(found) = cache.find(key) {
+                    return Ok(cache.row(found).map(ValueRef::Slice));
+                }
+                let row = opened(rocks)?.get(name, key)?;
+                cache.put(key, row.as_deref());
+                Ok(row.map(ValueRef::Pinned))
+            }
+        }
+    }
+}
+
 impl TaskState {
     /// Opens the stores of `specs`; a [`StoreId`] is an index into them. `dir` is the task's folder, needed where one of
     /// them is in RocksDB.
@@ -67,17 +84,16 @@ impl TaskState {
         if let Some(row) = slot.writes.get(key) {
             return Ok(row.map(ValueRef::Slice));
         }
-        match &mut slot.rows {
-            Rows::Memory(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
-            Rows::Disk(cache) => {
-                if let Some(found) = cache.find(key) {
-                    return Ok(cache.row(found).map(ValueRef::Slice));
-                }
-                let row = opened(&self.rocks)?.get(&slot.name, key)?;
-                cache.put(key, row.as_deref());
-                Ok(row.map(ValueRef::Pinned))
-            }
-        }
+        slot.rows.get(&self.rocks, &slot.name, key)
+    }
+
+    /// Whether `key` had a value at the last commit.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn is_committed(&mut self, store: StoreId, key: &[u8]) -> Result<bool> {
+        let slot = &mut self.stores[store.0];
+        Ok(slot.rows.get(&self.rocks, &slot.name, key)?.is_some())
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of `key`.

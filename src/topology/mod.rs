@@ -147,11 +147,18 @@ pub struct Build<'a> {
     pub outbox: &'a mut crate::operators::Outbox,
     /// The application's id, the prefix of internal topics.
     pub application_id: &'a str,
+    /// Which of the stores are cached, by their ids.
+    pub cached: &'a [bool],
     /// What nodes want to do besides taking records.
     pub hooks: &'a mut Hooks,
 }
 
 impl Build<'_> {
+    /// True where rows of `store` are logged and sent on when it is flushed.
+    pub fn is_cached(&self, store: StoreId) -> bool {
+        self.cached[store.0]
+    }
+
     /// Registers a hook of `store`: see [`Hook`].
     pub fn hook(&mut self, store: StoreId, hook: Rc<RefCell<dyn Hook>>) {
         self.hooks.add(store, hook);

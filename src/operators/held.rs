@@ -1,0 +1,183 @@
+//! Rows that a store holds back until the commit: how they get there, and how they go on.
+//!
+//! Source: Kafka Streams' `CachingKeyValueStore.putAndMaybeForward` (and its likes for windows and sessions),
+//! `TimestampedTupleForwarder`, `TimestampedCacheFlushListener`.
+
+use super::record_cache::{HeldRow, Origin};
+use super::{Cx, Hook, Port};
+use crate::error::{Error, Kind, Result};
+use crate::record::{Change, Headers, Record, Timestamp};
+use crate::serdes::SerdeRef;
+use crate::state::{StoreId, timestamped};
+use crate::topology::Build;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Turns a key's bytes, as a changelog has them, into a key.
+pub(crate) type DecodeKey<K> = Box<dyn Fn(&[u8]) -> Result<K>>;
+
+/// Where the changes of a store's rows go: on at once, or on when the store lets go of them.
+pub(crate) enum ChangeOut<K, V> {
+    /// At once.
+    Now(Port<K, Change<V>>),
+    /// When the store is flushed.
+    Later(Rc<RefCell<Later<K, V>>>),
+}
+
+/// The rows of a cached store on their way on.
+pub(crate) struct Later<K, V> {
+    node: String,
+    store: StoreId,
+    key: DecodeKey<K>,
+    value: SerdeRef<V>,
+    send_old: bool,
+    out: Port<K, Change<V>>,
+}
+
+impl<K: 'static, V: 'static> ChangeOut<K, V> {
+    /// The port behind `store`.
+    pub(crate) fn new(
+        build: &mut Build,
+        store: StoreId,
+        key: DecodeKey<K>,
+        value: SerdeRef<V>,
+        send_old: bool,
+        out: Port<K, Change<V>>,
+    ) -> Self {
+        if !build.is_cached(store) {
+            return Self::Now(out);
+        }
+        let later = Later { node: build.node.clone(), store, key, value, send_old, out };
+        let later = Rc::new(RefCell::new(later));
+        build.hook(store, later.clone());
+        Self::Later(later)
+    }
+}
+
+impl<K, V> ChangeOut<K, V> {
+    /// Sends a change on. In a cached store it waits already, with the row; it goes on now only if the cache is full.
+    ///
+    /// # Errors
+    /// Those of what is below.
+    pub(crate) fn send(&mut self, cx: &mut Cx, record: Record<K, Change<V>>) -> Result {
+        match self {
+            Self::Now(out) => out.push(cx, record),
+            Self::Later(later) if cx.cache.is_over() => later.borrow_mut().flush(cx),
+            Self::Later(_) => Ok(()),
+        }
+    }
+}
+
+impl<K, V> Hook for Later<K, V> {
+    fn flush(&mut self, cx: &mut Cx) -> Result {
+        let current = cx.current.take();
+        for held in cx.cache.take(self.store) {
+            self.send(cx, held)?;
+        }
+        cx.current = current;
+        Ok(())
+    }
+}
+
+impl<K, V> Later<K, V> {
+    fn send(&mut self, cx: &mut Cx, held: HeldRow) -> Result {
+        // A row that came and went between two flushes was never there, as far as anybody else can tell.
+        if held.row.is_none() && !cx.existed(self.store, &held)? {
+            return Ok(());
+        }
+        cx.current = held.origin.context();
+        cx.log_held(self.store, &held);
+        let timestamped = cx.cache.is_timestamped(self.store);
+        let row_ms = held.row.as_deref().filter(|_| timestamped).map(timestamped::timestamp_ms);
+        let key = (self.key)(&held.key)?;
+        let new = self.decode(held.row.as_deref(), timestamped)?;
+        let old = held.old.flatten().filter(|_| self.send_old);
+        let old = self.decode(old.as_deref(), timestamped)?;
+        let Origin { timestamp_ms, headers, .. } = held.origin;
+        let timestamp_ms = row_ms.unwrap_or(timestamp_ms);
+        self.out.push(cx, Record { key, value: Change::latest(new, old), timestamp_ms, headers })
+    }
+
+    fn decode(&self, row: Option<&[u8]>, timestamped: bool) -> Result<Option<V>> {
+        let Some(row) = row else { return Ok(None) };
+        let value = self.value.deserialize(Some(if timestamped { timestamped::value(row) } else { row }));
+        value
+            .map(Some)
+            .map_err(|error| Error::new(Kind::State, format!("a row does not decode: {error}")).node(&self.node))
+    }
+}
+
+/// A row to write to a store that may be cached.
+pub(crate) struct RowWrite<'a> {
+    pub(crate) key: &'a [u8],
+    /// The value's bytes; `None` deletes.
+    pub(crate) value: Option<&'a [u8]>,
+    /// The timestamp that the row keeps, where the store keeps timestamps.
+    pub(crate) row_ms: Timestamp,
+    /// The timestamp and the headers of the record that writes it.
+    pub(crate) context_ms: Timestamp,
+    pub(crate) headers: &'a Headers,
+    /// Whether the change will have to tell what was there before.
+    pub(crate) wants_old: bool,
+}
+
+impl Cx {
+    /// Writes a row of a timestamped key-value store. Where the store is cached it is logged later, else at once.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn put_row(&mut self, store: StoreId, write: RowWrite<'_>) -> Result {
+        let RowWrite { key, value, row_ms, context_ms, headers, wants_old } = write;
+        if !self.cache.is_cached(store) {
+            let logged_ms = if value.is_some() { row_ms } else { context_ms };
+            self.put_timestamped(store, key, value, logged_ms);
+            return Ok(());
+        }
+        let first = wants_old && self.cache.get(store, key).is_none();
+        let old = if first { Some(self.state.get(store, key)?.map(|row| row.to_vec())) } else { None };
+        let row = value.map(|value| {
+            timestamped::encode(value, row_ms, &mut self.row);
+            self.row.as_slice()
+        });
+        self.state.put(store, key, row);
+        let origin = Origin::new(context_ms, headers.clone(), self.current.as_ref());
+        self.cache.hold(store, key, row, old, origin);
+        Ok(())
+    }
+
+    /// Logs what is held back of a store that no node sends on, such as a processor's.
+    pub(crate) fn flush_unsent(&mut self, store: StoreId) {
+        for held in self.cache.take(store) {
+            self.log_held(store, &held);
+        }
+    }
+
+    /// Whether the row was there when the store was flushed last.
+    fn existed(&mut self, store: StoreId, held: &HeldRow) -> Result<bool> {
+        if let Some(old) = &held.old {
+            return Ok(old.is_some());
+        }
+        if let Some(existed) = self.cache.existed(store, &held.key) {
+            return Ok(existed);
+        }
+        match &self.segmented[store.0] {
+            None => self.state.is_committed(store, &held.key),
+            Some(rows) => match rows.physical_of_changelog(&held.key) {
+                Some(key) => self.state.is_committed(store, &key),
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// Writes a row to the changelog as the one that wrote it would have.
+    fn log_held(&mut self, store: StoreId, held: &HeldRow) {
+        self.cache.sent(store, held.key.clone(), held.row.is_some());
+        let (value, row_ms) = match &held.row {
+            Some(row) if self.cache.is_timestamped(store) => {
+                (Some(timestamped::value(row)), Some(timestamped::timestamp_ms(row)))
+            }
+            row => (row.as_deref(), None),
+        };
+        self.log(store, &held.key, value, row_ms.unwrap_or(held.origin.timestamp_ms), Headers::default());
+    }
+}

@@ -293,20 +293,31 @@ impl Cx {
             error = error.topic(&*c.partition.topic).partition(c.partition.partition).offset(c.raw.meta.offset);
         }
         match policy {
-            Policy::Fail => Err(error.hint(
-                "correct or skip the record at its source, or set errors.<stage> to \"continue\" or \"dead-letter\"",
-            )),
+            Policy::Fail => {
+                // The record has its place in the dead-letter topic, if there is one, even where the task ends over it.
+                if self.dead_letters.is_some() {
+                    self.send_dead_letter(&error)?;
+                }
+                Err(error.hint(
+                    "correct or skip the record at its source, or set errors.<stage> to \"continue\" or \"dead-letter\"",
+                ))
+            }
             Policy::Continue => {
                 self.counts.dropped += 1;
                 tracing::warn!("{error}; the record is skipped (policy: continue)");
                 Ok(())
             }
-            Policy::DeadLetter => self.dead_letter(&error),
+            Policy::DeadLetter => {
+                self.send_dead_letter(&error)?;
+                self.counts.dead_lettered += 1;
+                tracing::warn!("{error}; sent to the dead-letter topic");
+                Ok(())
+            }
         }
     }
 
     /// Sends the record being processed, as it was consumed, to the dead-letter topic with KIP-1034's headers.
-    fn dead_letter(&mut self, error: &Error) -> Result {
+    fn send_dead_letter(&mut self, error: &Error) -> Result {
         let (Some(topic), Some(c)) = (self.dead_letters, &self.current) else {
             return Err(Error::new(Kind::Config, "the policy is dead-letter, but there is no dead-letter topic")
                 .key("errors.dead.letter.topic.name"));
@@ -328,8 +339,6 @@ impl Cx {
             |out| Ok(append(key, out)),
             |out| Ok(append(value, out)),
         );
-        self.counts.dead_lettered += 1;
-        tracing::warn!("{error}; sent to the dead-letter topic");
         Ok(())
     }
 }

@@ -32,6 +32,7 @@ use crate::error::Result;
 use crate::record::{Data, Record};
 use std::any::Any;
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// The only contract an operator knows: take a record, hand results to the port that it owns.
@@ -97,8 +98,35 @@ pub fn join_children<K: Data, V: Data>(children: Vec<ErasedPort>) -> Port<K, V> 
     }
 }
 
-/// Makes `count` ports, one per parent, out of one.
-pub fn share<K: 'static, V: 'static>(port: ErasedPort, count: usize) -> Vec<ErasedPort> {
+/// Turns a panic of user code into a record at fault, where the processing policy does not end the task.
+///
+/// Source: `ProcessorNode.process`, which hands every exception to the processing handler; the innermost node gets it.
+struct Guard<K, V> {
+    node: String,
+    port: Port<K, V>,
+}
+
+impl<K, V> Push<K, V> for Guard<K, V> {
+    fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
+        match catch_unwind(AssertUnwindSafe(|| self.port.push(cx, record))) {
+            Ok(result) => result,
+            Err(panic) => cx.faulty_record(cx::Stage::Processing, &self.node, &panic_text(&*panic)),
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").into()
+}
+
+/// Makes `count` ports, one per parent, out of one. With `guard`, the node's name, panics meet the processing policy.
+pub fn share<K: 'static, V: 'static>(port: ErasedPort, count: usize, guard: Option<&str>) -> Vec<ErasedPort> {
+    let port = match guard {
+        Some(node) => Box::new(Box::new(Guard::<K, V> { node: node.into(), port: open(port) }) as Port<K, V>) as _,
+        None => port,
+    };
     if count == 1 {
         return vec![port];
     }

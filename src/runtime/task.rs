@@ -200,11 +200,7 @@ impl Task {
     }
 
     fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) -> Error {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
+        let text = crate::operators::panic_text(panic);
         let mut error = Error::new(Kind::User, format!("user code panicked in task {}: {text}", self.id))
             .hint("correct the closure, or let it return an error (try_map_values) that errors.processing covers");
         if let Some(c) = self.cx.current.take() {

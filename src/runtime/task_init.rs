@@ -6,6 +6,7 @@ use super::status::TaskStateName;
 use super::task::{Task, TaskId};
 use super::thread::{App, Clients};
 use crate::broker::{Consumer, Event, Role, TopicPartition};
+use crate::config::Policy;
 use crate::error::{Error, Kind, Result};
 use crate::operators::cx::Counts;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
@@ -105,6 +106,8 @@ fn make_ports(
     // For each edge (parent, child) the port through which the parent reaches the child.
     let mut edges: BTreeMap<(NodeId, NodeId), ErasedPort> = BTreeMap::new();
     let (mut sources, mut bootstrap) = (Vec::new(), Vec::new());
+    // Where a panic ends the task anyway, the task catches it, at no cost per record.
+    let guarded = app.config.errors.processing != Policy::Fail || app.config.errors.dead_letter_topic.is_some();
     let mut nodes = app.plan.sub_topologies[id.sub_topology].nodes.clone();
     nodes.sort();
     for &n in nodes.iter().rev() {
@@ -120,7 +123,9 @@ fn make_ports(
             }
             NodeKind::Processor(recipe) | NodeKind::Sink { recipe, .. } => {
                 let port = (recipe.make)(&mut build, children);
-                let ports = (recipe.share)(port, node.parents.len());
+                let processes = matches!(node.kind, NodeKind::Processor(_));
+                let guard = (guarded && processes).then_some(node.name.as_str());
+                let ports = (recipe.share)(port, node.parents.len(), guard);
                 edges.extend(node.parents.iter().map(|parent| (*parent, n)).zip(ports));
             }
         }

@@ -11,7 +11,8 @@ use crate::state::{StoreKind, StoreSpec, timestamped};
 pub struct StoreRow {
     /// The key's bytes.
     pub key: Vec<u8>,
-    /// Start and end of the window or session; `None` in other stores.
+    /// Start and end of the window or session, or of the time in which a version holds (`i64::MAX`: it still does); `None` in
+    /// other stores.
     pub window: Option<(Timestamp, Timestamp)>,
     /// The timestamp that is kept with the value; `None` where the store keeps none.
     pub timestamp_ms: Option<Timestamp>,
@@ -81,7 +82,16 @@ fn rows(inner: &mut Inner, name: &str) -> Result<Vec<StoreRow>> {
                     all.push(StoreRow { key: row.key, window, timestamp_ms: None, value: row.value });
                 }
             }
-            StoreKind::Versioned { .. } | StoreKind::Buffer => {
+            StoreKind::Versioned { .. } => {
+                let Some(versioned) = &cx.versioned[store.0] else { continue };
+                for (key, versions) in versioned.all(&mut cx.state)? {
+                    all.extend(versions.into_iter().filter_map(|version| {
+                        let window = Some((version.from_ms, version.to_ms.unwrap_or(i64::MAX)));
+                        Some(StoreRow { key: key.clone(), window, timestamp_ms: None, value: version.value? })
+                    }));
+                }
+            }
+            StoreKind::Buffer => {
                 return Err(
                     Error::new(Kind::Topology, "a store of this kind has no rows of keys and values").store(name)
                 );

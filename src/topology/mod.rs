@@ -112,7 +112,7 @@ pub struct Recipe {
     /// Turns the children's ports (in the order in which they were added) into the node's own.
     pub make: Arc<dyn Fn(&mut Build, Vec<ErasedPort>) -> ErasedPort + Send + Sync>,
     /// [`crate::operators::share`] of the node's input types.
-    pub share: fn(ErasedPort, usize) -> Vec<ErasedPort>,
+    pub share: fn(ErasedPort, usize, Option<&str>) -> Vec<ErasedPort>,
 }
 
 /// One node of the topology.

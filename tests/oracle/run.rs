@@ -100,10 +100,10 @@ impl<'a> Run<'a> {
         let outcome = run.events();
         answer.insert("outputs".into(), json!(run.outputs));
         answer.insert("side_effects".into(), json!(run.interpreter.effects.all()));
+        answer.insert("metrics".into(), json!({"dropped_records": run.dropped()}));
         outcome?;
         let stores = attempt("stores", None, || stores::all(&run.driver, &run.interpreter))?;
         answer.insert("stores".into(), stores);
-        answer.insert("metrics".into(), json!({"dropped_records": run.dropped()}));
         attempt("close", None, || run.driver.close())
     }
 
@@ -167,7 +167,8 @@ impl<'a> Run<'a> {
     }
 
     fn dropped(&self) -> u64 {
-        self.driver.status().totals.dropped
+        let totals = self.driver.status().totals;
+        totals.dropped + totals.dead_lettered
     }
 }
 

@@ -22,14 +22,28 @@ fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Res
         StoreKind::KeyValue { .. } => "key_value",
         StoreKind::Window { .. } => "window",
         StoreKind::Session { .. } => "session",
-        StoreKind::Versioned { .. } => return Ok(json!({"type": "versioned"})),
+        StoreKind::Versioned { .. } => "versioned",
         StoreKind::Buffer => return Ok(json!({"type": "buffer"})),
     };
     let mut rows = driver.store_rows(&spec.name)?;
     // The sort is stable: rows of equal key and time stay in the order in which they came.
     rows.sort_by(|a, b| (&a.key, a.window).cmp(&(&b.key, b.window)));
+    if let StoreKind::Versioned { .. } = spec.kind {
+        let keys = rows.chunk_by(|a, b| a.key == b.key).map(|versions| versioned(versions, &contents));
+        return Ok(json!({"type": r#type, "entries": keys.collect::<Vec<_>>()}));
+    }
     let entries: Vec<Value> = rows.iter().map(|row| entry(row, &contents)).collect();
     Ok(json!({"type": r#type, "entries": entries}))
+}
+
+/// A key with its versions.
+fn versioned(versions: &[StoreRow], contents: &Contents) -> Value {
+    let version = |row: &StoreRow| {
+        let (from_ms, to_ms) = row.window.unwrap_or_default();
+        let to_ms = (to_ms != i64::MAX).then_some(to_ms);
+        json!({"value": value(&row.value, contents), "from": from_ms, "to": to_ms})
+    };
+    json!({"key": key(&versions[0].key, contents), "versions": versions.iter().map(version).collect::<Vec<_>>()})
 }
 
 fn entry(row: &StoreRow, contents: &Contents) -> Value {

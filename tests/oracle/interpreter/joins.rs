@@ -1,8 +1,8 @@
 //! Steps that join two streams.
 
 use super::{Handle, Interpreter, same};
-use crate::case::{Fields, Stop};
 use crate::aggregators::joiner;
+use crate::case::{Fields, Stop};
 use watersmeet::dsl::StreamJoined;
 use watersmeet::state::Engine;
 use watersmeet::windows::JoinWindows;

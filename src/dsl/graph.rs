@@ -68,6 +68,8 @@ pub(crate) struct GraphNode {
     pub(crate) null_keys_welcome: bool,
     /// Whether the table that it makes is versioned; `None`: as its parents.
     pub(crate) versioned: Option<bool>,
+    /// How long the windows that it makes take records after their end.
+    pub(crate) window_grace_ms: Option<i64>,
     /// How it is written.
     pub(crate) write: Option<Write>,
     /// In the order in which they were added.
@@ -127,6 +129,22 @@ impl Graph {
         inner.nodes[parent.0].children.push(node);
         inner.nodes[node.0].priority = inner.priorities;
         inner.priorities += 1;
+    }
+
+    /// How long the windows of `node`'s records take records after their end: what the nodes above say that make windows.
+    /// `None`: there are no windows. Source: `GraphGraceSearchUtil`.
+    #[allow(dead_code)] // suppress will ask
+    pub(crate) fn window_grace_ms(&self, node: GraphId) -> Option<i64> {
+        let (own, parents) = {
+            let inner = self.0.borrow();
+            let node = &inner.nodes[node.0];
+            (node.window_grace_ms, node.parents.clone())
+        };
+        if own.is_some() {
+            return own;
+        }
+        let above: Option<Vec<i64>> = parents.into_iter().map(|parent| self.window_grace_ms(parent)).collect();
+        above?.into_iter().max()
     }
 
     pub(crate) fn name(&self, node: GraphId) -> String {

@@ -287,15 +287,18 @@ pub(crate) fn stored_table<K: Data, A: Data>(
 ) -> Option<StoredTable<K, A>> {
     let serdes = materialized.key.clone().or(key).zip(materialized.value.clone());
     if serdes.is_none() {
-        graph.fail(
-            Error::new(Kind::Topology, "the serdes of an aggregation's rows are not known")
-                .store(store)
-                .hint("give them with Materialized::serdes or Materialized::json; the key's also with Grouped::with"),
-        );
+        graph.fail(missing_serdes(store));
     }
     let (key, value) = serdes?;
     let (materialized, send_old) = (Flag::new(true), Flag::default());
     Some(StoredTable { store: store.into(), key, value, materialized, send_old })
+}
+
+/// The error of an aggregation whose rows cannot be written.
+pub(crate) fn missing_serdes(store: &str) -> Error {
+    Error::new(Kind::Topology, "the serdes of an aggregation's rows are not known")
+        .store(store)
+        .hint("give them with Materialized::serdes or Materialized::json; the key's also with Grouped::with")
 }
 
 /// A table to go on with when the graph has an error already, which `build` will tell.

@@ -17,6 +17,8 @@ mod table_join;
 mod table_node;
 mod table_values;
 mod to_table;
+mod windowed;
+mod windowed_table;
 mod writer;
 
 pub use branch::{Branched, BranchedKStream, Branches};
@@ -27,6 +29,7 @@ pub use kstream::KStream;
 pub use ktable::KTable;
 pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined, TopicNameExtractor};
 pub use stream_stream::StreamJoined;
+pub use windowed::{SessionWindowed, SessionWindowedKStream, TimeWindowed, TimeWindowedKStream, WindowedBy};
 pub use writer::Defaults;
 
 use crate::config::Optimization;

@@ -216,6 +216,8 @@ pub struct Cx {
     pub policies: ErrorPolicies,
     /// Where dead letters go.
     pub dead_letters: Option<TopicId>,
+    /// Per store: up to which time its closed windows have been sent on. Committed with the offsets.
+    pub closed_ms: Vec<Option<Timestamp>>,
     /// Scratch for rows.
     pub(crate) row: Vec<u8>,
 }

@@ -22,6 +22,7 @@ pub(crate) mod table_source;
 pub(crate) mod table_store;
 pub(crate) mod table_values;
 pub(crate) mod timed_rows;
+pub(crate) mod windowed;
 
 pub use cx::{Cx, Outbox, RecordContext};
 pub use hooks::{Hook, Hooks};

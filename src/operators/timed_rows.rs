@@ -134,6 +134,41 @@ impl Cx {
         rows.as_mut().ok_or_else(|| not_timed(store))?.fetch(state, keys, from_ms, to_ms)
     }
 
+    /// See [`Segmented::fetch_alive`].
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read.
+    pub(crate) fn fetch_timed_alive(
+        &mut self,
+        store: StoreId,
+        from_ms: Timestamp,
+        to_ms: Timestamp,
+    ) -> Result<Vec<TimedRow>> {
+        let (state, rows) = (&self.state, &mut self.segmented[store.0]);
+        rows.as_mut().ok_or_else(|| not_timed(store))?.fetch_alive(state, from_ms, to_ms)
+    }
+
+    /// Deletes a session that was found, and logs that.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`]: the store is of another kind.
+    pub(crate) fn remove_timed(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        end_ms: Timestamp,
+        start_ms: Timestamp,
+        log_ms: Timestamp,
+    ) -> Result {
+        let (state, rows) = (&mut self.state, &mut self.segmented[store.0]);
+        let rows = rows.as_mut().ok_or_else(|| not_timed(store))?;
+        rows.remove(state, key, end_ms, start_ms);
+        let mut log_key = Vec::new();
+        rows.changelog_key(key, end_ms, start_ms, &mut log_key);
+        self.log(store, &log_key, None, log_ms, Headers::default());
+        Ok(())
+    }
+
     /// What is known of a window or session store.
     ///
     /// # Errors

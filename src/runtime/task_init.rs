@@ -46,6 +46,7 @@ pub(super) fn open(
         policies: app.config.errors.clone(),
         dead_letters: None,
         row: Vec::new(),
+        closed_ms: vec![None; specs.len()],
         join_times: vec![Default::default(); specs.len()],
         emit_intervals: app.config.emit_intervals,
         now_ms: app.shared.clock.now_ms(),

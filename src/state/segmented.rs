@@ -166,6 +166,32 @@ impl Segmented {
     /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
     pub fn fetch(&mut self, state: &TaskState, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
         let from_ms = from_ms.max(self.first_visible_ms());
+        let mut rows = self.scan(state, keys, from_ms, to_ms)?;
+        if self.engine == Engine::Memory {
+            rows.sort_by(|a, b| (a.time_ms, &a.key, a.suffix).cmp(&(b.time_ms, &b.key, b.suffix)));
+        }
+        Ok(rows)
+    }
+
+    /// The rows of all keys with `from_ms <= time <= to_ms` that are still there, by time; on disk also those that are too
+    /// old to be seen otherwise, as long as their segment is alive. Rows of equal time come on disk by suffix and key, in
+    /// memory by key and suffix.
+    ///
+    /// Source: `RocksDBTimeOrderedSessionSegmentedBytesStore.fetchSessions`, `InMemorySessionStore.findSessions`.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn fetch_alive(&mut self, state: &TaskState, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
+        if self.engine == Engine::Memory {
+            return self.fetch(state, Keys::Range(None, None), from_ms, to_ms);
+        }
+        let mut rows = self.scan(state, Keys::Range(None, None), from_ms, to_ms)?;
+        rows.sort_by(|a, b| (a.time_ms, a.suffix, &a.key).cmp(&(b.time_ms, b.suffix, &b.key)));
+        Ok(rows)
+    }
+
+    /// The rows of these keys and times, in the order of their physical keys.
+    fn scan(&mut self, state: &TaskState, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
         let mut rows = Vec::new();
         if to_ms < from_ms {
             return Ok(rows);
@@ -186,9 +212,6 @@ impl Segmented {
                 true
             };
             state.range(self.store, Some(&from), to.as_deref(), visit)?;
-        }
-        if self.engine == Engine::Memory {
-            rows.sort_by(|a, b| (a.time_ms, &a.key, a.suffix).cmp(&(b.time_ms, &b.key, b.suffix)));
         }
         Ok(rows)
     }

@@ -1,0 +1,255 @@
+//! The table that a windowed aggregation keeps, and its node.
+
+use super::KTable;
+use super::Materialized;
+use super::graph::{Graph, GraphId, GraphNode};
+use super::grouped::missing_serdes;
+use super::table_node::{Flag, TableNode, View};
+use super::writer::Writer;
+use crate::error::{Error, Kind, Result};
+use crate::operators::Port;
+use crate::operators::getter::Getter;
+use crate::operators::windowed::session::{Fold, SessionAggregate};
+use crate::operators::windowed::sliding::SlidingWindowAggregate;
+use crate::operators::windowed::time::TimeWindowAggregate;
+use crate::operators::windowed::{Results, SessionRows, TimedStore, Update, WindowRows};
+use crate::record::{Change, Data};
+use crate::serdes::SerdeRef;
+use crate::state::StoreKind;
+use crate::topology::{Build, NodeId};
+use crate::windows::{
+    EmitStrategy, SessionWindowedSerde, SessionWindows, SlidingWindows, TimeWindowedSerde, Windowed, Windows,
+};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The windows of an aggregation whose times are known from a record alone, or from the records before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shape {
+    Time(Windows),
+    Sliding(SlidingWindows),
+}
+
+/// Into which windows records go, and what they do there.
+pub(crate) enum How<K, V, A> {
+    Time(Shape, Update<K, V, A>),
+    Sessions(SessionWindows, Fold<K, V, A>),
+}
+
+impl<K, V, A> Clone for How<K, V, A> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Time(shape, update) => Self::Time(*shape, update.clone()),
+            Self::Sessions(windows, fold) => Self::Sessions(*windows, fold.clone()),
+        }
+    }
+}
+
+/// The windows of a table, whatever is aggregated in them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Frame {
+    Time(Shape),
+    Sessions(SessionWindows),
+}
+
+impl Frame {
+    /// From start to end of a window; sessions have no size.
+    fn size_ms(&self) -> i64 {
+        match self {
+            Self::Time(Shape::Time(windows)) => windows.size_ms(),
+            Self::Time(Shape::Sliding(windows)) => windows.difference_ms,
+            Self::Sessions(_) => 0,
+        }
+    }
+
+    /// How long windows take records after their end.
+    fn grace_ms(&self) -> i64 {
+        match self {
+            Self::Time(Shape::Time(windows)) => windows.grace_ms(),
+            Self::Time(Shape::Sliding(windows)) => windows.grace_ms,
+            Self::Sessions(windows) => windows.retention_ms(),
+        }
+    }
+
+    /// How long a store has to keep a window.
+    fn retention_ms(&self) -> i64 {
+        match self {
+            Self::Time(Shape::Time(windows)) => windows.retention_ms(),
+            Self::Time(Shape::Sliding(windows)) => windows.retention_ms(),
+            Self::Sessions(windows) => windows.retention_ms(),
+        }
+    }
+
+    /// Checks windows, emit strategy and retention.
+    fn check(&self, emit: EmitStrategy, retention_ms: i64, store: &str) -> Result {
+        match self {
+            Self::Time(Shape::Time(windows)) => windows.check(),
+            Self::Time(Shape::Sliding(windows)) => windows.check(),
+            Self::Sessions(windows) => windows.check(),
+        }
+        .map_err(|error| error.store(store))?;
+        if emit == EmitStrategy::OnWindowClose && matches!(self, Self::Time(Shape::Time(Windows::Unlimited(_)))) {
+            return Err(Error::new(Kind::Topology, "results are to be sent when a window closes that never does")
+                .store(store)
+                .hint("take EmitStrategy::OnWindowUpdate, or windows that end"));
+        }
+        let needed_ms = self.retention_ms();
+        if retention_ms < needed_ms {
+            let what = format!("windows are kept for {retention_ms} ms, but still take records for {needed_ms} ms");
+            let hint = "raise the retention, or make the windows or their grace period smaller";
+            return Err(Error::new(Kind::Topology, what).store(store).hint(hint));
+        }
+        Ok(())
+    }
+}
+
+/// The table that a windowed aggregation keeps.
+pub(crate) struct WindowedTable<K, A> {
+    pub(crate) store: String,
+    key: SerdeRef<K>,
+    value: SerdeRef<A>,
+    frame: Frame,
+    emit: EmitStrategy,
+    send_old: Flag,
+}
+
+impl<K, A> Clone for WindowedTable<K, A> {
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            key: self.key.clone(),
+            value: self.value.clone(),
+            frame: self.frame,
+            emit: self.emit,
+            send_old: self.send_old.clone(),
+        }
+    }
+}
+
+impl<K: Data, A: Data> TableNode<Windowed<K>, A> for WindowedTable<K, A> {
+    fn view(&self) -> View<Windowed<K>, A> {
+        let table = self.clone();
+        View {
+            stores: vec![self.store.clone()],
+            make: Arc::new(move |build| match table.frame {
+                Frame::Time(_) => Box::new(WindowRows(table.rows(build))) as Box<dyn Getter<Windowed<K>, A>>,
+                Frame::Sessions(_) => Box::new(SessionRows(table.rows(build))),
+            }),
+        }
+    }
+
+    fn send_old_values(&self, _force: bool) -> bool {
+        self.send_old.set();
+        true
+    }
+}
+
+impl<K: Data, A: Data> WindowedTable<K, A> {
+    /// The table of these windows in `store`; `None`, and an error at `build`, where something is wrong or missing.
+    pub(crate) fn new(
+        graph: &Graph,
+        store: &str,
+        materialized: &Materialized<K, A>,
+        key: Option<SerdeRef<K>>,
+        frame: Frame,
+        emit: EmitStrategy,
+    ) -> Option<Self> {
+        let retention_ms = materialized.retention_ms.unwrap_or_else(|| frame.retention_ms());
+        if let Err(error) = frame.check(emit, retention_ms, store) {
+            graph.fail(error);
+            return None;
+        }
+        let Some((key, value)) = materialized.key.clone().or(key).zip(materialized.value.clone()) else {
+            graph.fail(missing_serdes(store));
+            return None;
+        };
+        Some(Self { store: store.into(), key, value, frame, emit, send_old: Flag::default() })
+    }
+
+    fn rows(&self, build: &mut Build) -> TimedStore<K, A> {
+        TimedStore::new(&build.node, build.store(&self.store), self.key.clone(), self.value.clone())
+    }
+
+    /// The serde of the table's keys.
+    fn windowed_key(&self) -> SerdeRef<Windowed<K>> {
+        match self.frame {
+            Frame::Time(_) => TimeWindowedSerde::of(self.key.clone(), self.frame.size_ms()),
+            Frame::Sessions(_) => SessionWindowedSerde::of(self.key.clone()),
+        }
+    }
+
+    fn kind(&self, retention_ms: Option<i64>) -> StoreKind {
+        let retention_ms = retention_ms.unwrap_or_else(|| self.frame.retention_ms());
+        match self.frame {
+            Frame::Time(_) => {
+                let size_ms = self.frame.size_ms();
+                StoreKind::Window { retention_ms, size_ms, duplicates: false, timestamped: true }
+            }
+            Frame::Sessions(_) => StoreKind::Session { retention_ms },
+        }
+    }
+
+    /// Adds the node that aggregates records into the table. `materialized` says how its store is made; `None` where another
+    /// node makes it.
+    pub(crate) fn add<V: Data>(
+        &self,
+        graph: &Graph,
+        name: String,
+        parent: GraphId,
+        materialized: Option<Materialized<K, A>>,
+        how: How<K, V, A>,
+    ) -> GraphId {
+        let table = self.clone();
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            let made = table.clone();
+            let node = writer.processor(name, parents, move |build: &mut Build, out: Port<Windowed<K>, Change<A>>| {
+                made.operator(build, how.clone(), out)
+            });
+            match materialized {
+                Some(materialized) => {
+                    let kind = table.kind(materialized.retention_ms);
+                    let mut spec = materialized.spec(&table.store, kind, writer.defaults.engine);
+                    spec.cached &= table.emit == EmitStrategy::OnWindowUpdate;
+                    writer.store(spec, &[node]);
+                }
+                None => writer.connect(node, &table.store),
+            }
+            node
+        };
+        graph.add(GraphNode {
+            name,
+            parents: vec![parent],
+            versioned: Some(false),
+            window_grace_ms: Some(self.frame.grace_ms()),
+            write: Some(Box::new(write)),
+            ..GraphNode::default()
+        })
+    }
+
+    /// The operator of one task.
+    fn operator<V: Data>(&self, build: &mut Build, how: How<K, V, A>, out: Port<Windowed<K>, Change<A>>) -> Port<K, V> {
+        let (node, rows) = (build.node.clone(), self.rows(build));
+        let results = Results::new(self.send_old.get(), self.emit, build.store(&self.store), out);
+        let observed_ms = -1;
+        match how {
+            How::Time(Shape::Time(windows), update) => {
+                let rows = WindowRows(rows);
+                Box::new(TimeWindowAggregate { node, windows, update, rows, results, observed_ms })
+            }
+            How::Time(Shape::Sliding(windows), update) => {
+                let rows = WindowRows(rows);
+                Box::new(SlidingWindowAggregate { node, windows, update, rows, results, observed_ms })
+            }
+            How::Sessions(windows, fold) => {
+                let rows = SessionRows(rows);
+                Box::new(SessionAggregate { node, windows, fold, rows, results, observed_ms })
+            }
+        }
+    }
+
+    /// The handle of the table.
+    pub(crate) fn handle(self, graph: &Graph, node: GraphId, sources: Vec<GraphId>) -> KTable<Windowed<K>, A> {
+        let (key, value) = (Some(self.windowed_key()), Some(self.value.clone()));
+        KTable { graph: graph.clone(), node, sources, key, value, table: Rc::new(self) }
+    }
+}

@@ -118,12 +118,9 @@ impl Writer {
         self.topology.nodes.iter().position(|node| node.name == name).map(NodeId)
     }
 
-    /// A table's source topic serves as its changelog, where that optimization is on.
+    /// A table's source topic serves as its changelog, where that optimization is on; even that of a table without one.
     pub(crate) fn source_changelog(&self, changelog: Changelog, topic: &str) -> Changelog {
-        match changelog {
-            Changelog::Own { .. } if self.reuse_sources => Changelog::Source { topic: topic.into() },
-            changelog => changelog,
-        }
+        if self.reuse_sources { Changelog::Source { topic: topic.into() } } else { changelog }
     }
 
     /// Declares a topic that the application owns; `partitions` as far as it is said.

@@ -31,12 +31,21 @@ pub mod runtime;
 pub mod http;
 pub mod testing;
 
+/// The Processor API: operators of the user's own, their stores and punctuations.
+pub mod processor {
+    pub use crate::operators::process::{
+        FixedKeyRecord, Processor, ProcessorContext, RecordMetadata, ValueContext, ValueProcessor,
+    };
+    pub use crate::operators::punctuation::{Punctuation, PunctuationType, ScheduleId};
+    pub use crate::operators::store_views::{KeyValueStore, StateStore, StoreContext, TimestampedKeyValueStore};
+}
+
 /// Everything that a topology usually needs.
 pub mod prelude {
     pub use crate::config::Config;
     pub use crate::dsl::{
-        Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Produced, Repartitioned, StreamJoined,
-        StreamsBuilder, TopicNameExtractor,
+        Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Processing, Produced, Repartitioned,
+        StreamJoined, StreamsBuilder, TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
     pub use crate::record::{Headers, Record};

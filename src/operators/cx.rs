@@ -1,5 +1,6 @@
 //! What operators of one task share while a record goes through: the record's origin, stores, outbox, error policies.
 
+use super::punctuation::Punctuations;
 use super::record_cache::RecordCache;
 use super::stream_stream_join::JoinTime;
 use crate::broker::{RawRecord, TopicPartition};
@@ -196,6 +197,14 @@ pub struct Cx {
     pub segmented: Vec<Option<Segmented>>,
     /// Per store: the time of the stream-stream join whose left window store it is.
     pub(crate) join_times: Vec<JoinTime>,
+    /// The calls that processors asked for.
+    pub(crate) punctuations: Punctuations,
+    /// The timestamp with which stores without timestamps log: that of the record being processed.
+    pub(crate) context_ms: Timestamp,
+    /// A processor asked for a commit.
+    pub(crate) commit_requested: bool,
+    /// The task's id.
+    pub(crate) task_id: String,
     /// How often windowed operators look for what is over.
     pub(crate) emit_intervals: EmitIntervals,
     /// The wall clock, as of the thread's turn.

@@ -1,13 +1,30 @@
 //! What a node does besides taking records: when a commit is near, and when its store has been restored.
 
 use super::Cx;
+use super::punctuation::{Punctuation, PunctuationType};
 use crate::error::Result;
+use crate::record::Timestamp;
 use crate::state::StoreId;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 /// A node that keeps something beside its store: rows that are not sent on yet, an index in memory.
 pub trait Hook {
+    /// The task begins: its stores are there. Called once, nodes in the order in which they were added.
+    fn init(&mut self, cx: &mut Cx) -> Result {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// A punctuation of this node is due.
+    fn punctuate(&mut self, cx: &mut Cx, punctuation: Punctuation) -> Result {
+        let _ = (cx, punctuation);
+        Ok(())
+    }
+
+    /// The task ends.
+    fn close(&mut self) {}
+
     /// A commit is near: send on and log what is held back. Called store by store, in the order in which the stores were
     /// added, and again as long as any of them had something to send.
     fn flush(&mut self, cx: &mut Cx) -> Result {
@@ -24,41 +41,63 @@ pub trait Hook {
 
 /// The hooks of one task.
 #[derive(Default)]
-pub struct Hooks(Vec<(StoreId, Rc<RefCell<dyn Hook>>)>);
+pub struct Hooks {
+    /// Those of stores, in the order of the stores.
+    stores: Vec<(StoreId, Rc<RefCell<dyn Hook>>)>,
+    /// Those of nodes without a store of their own: they begin, are called by punctuations, and end. Nodes are made from the
+    /// last to the first.
+    nodes: Vec<Rc<RefCell<dyn Hook>>>,
+}
 
 impl Hooks {
-    /// Adds one; hooks of the same store stay in the order in which they were added.
+    /// Adds one of a store; hooks of the same store stay in the order in which they were added.
     pub fn add(&mut self, store: StoreId, hook: Rc<RefCell<dyn Hook>>) {
-        self.0.push((store, hook));
-        self.0.sort_by_key(|(store, _)| *store);
+        self.stores.push((store, hook));
+        self.stores.sort_by_key(|(store, _)| *store);
     }
 
-    /// Calls [`Hook::flush`] of all, store by store. What a cached store holds back that no hook sends on is logged in its
-    /// turn.
+    /// The number of the node that is added next.
+    pub fn next_number(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Adds one of a node.
+    pub fn add_node(&mut self, hook: Rc<RefCell<dyn Hook>>) {
+        self.nodes.push(hook);
+    }
+
+    /// Calls [`Hook::flush`] of all.
     ///
     /// # Errors
     /// The first of theirs.
     pub fn flush(&mut self, cx: &mut Cx) -> Result {
-        loop {
-            let mut hooks = self.0.iter().peekable();
-            for store in (0..cx.cache.stores()).map(StoreId) {
-                while let Some((_, hook)) = hooks.next_if(|(of, _)| *of == store) {
-                    hook.borrow_mut().flush(cx)?;
-                }
-                cx.flush_unsent(store);
-            }
-            // Parents come first, so nearly always once is enough.
-            if !cx.cache.is_dirty() {
-                return Ok(());
-            }
-        }
+        self.stores.iter().try_for_each(|(_, hook)| hook.borrow_mut().flush(cx))
     }
 
-    /// Calls [`Hook::restored`] of all.
+    /// Calls [`Hook::restored`] of all, then lets the nodes begin.
     ///
     /// # Errors
     /// The first of theirs.
     pub fn restored(&mut self, cx: &mut Cx) -> Result {
-        self.0.iter().try_for_each(|(_, hook)| hook.borrow_mut().restored(cx))
+        self.stores.iter().try_for_each(|(_, hook)| hook.borrow_mut().restored(cx))?;
+        self.nodes.iter().rev().try_for_each(|hook| hook.borrow_mut().init(cx))
+    }
+
+    /// Calls the punctuations that are due, the earliest first. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The first of theirs.
+    pub fn punctuate(&mut self, cx: &mut Cx, kind: PunctuationType, now_ms: Timestamp) -> Result<bool> {
+        let mut any = false;
+        while let Some((node, punctuation)) = cx.punctuations.due(kind, now_ms) {
+            any = true;
+            self.nodes[node].borrow_mut().punctuate(cx, punctuation)?;
+        }
+        Ok(any)
+    }
+
+    /// Lets the nodes end.
+    pub fn close(&mut self) {
+        self.nodes.iter().rev().for_each(|hook| hook.borrow_mut().close());
     }
 }

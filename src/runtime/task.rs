@@ -6,6 +6,7 @@ use super::ready::Ready;
 use super::status::{PartitionStatus, RestoreStatus, StoreStatus, TaskStateName, TaskStatus};
 use crate::broker::{Outgoing, RawRecord, TopicPartition};
 use crate::error::{Error, Kind, Result};
+use crate::operators::punctuation::PunctuationType;
 use crate::operators::{Cx, Hooks, RecordContext};
 use crate::state::StoreId;
 use crate::state::restore::Restore;
@@ -176,6 +177,28 @@ impl Task {
                 self.inputs.iter_mut().position(|input| input.must_be_waited_for(now_ms, self.idle_max_ms));
         }
         if self.waiting_for.is_some() { None } else { self.ready.take() }
+    }
+
+    /// Calls the punctuations that are due, and hands what they produce to `send`.
+    pub(crate) fn punctuate(&mut self, now_ms: i64, mut send: impl FnMut(Outgoing<'_>) -> Result) -> Result {
+        if self.cx.punctuations.is_empty() {
+            return Ok(());
+        }
+        self.cx.now_ms = now_ms;
+        let run = catch_unwind(AssertUnwindSafe(|| {
+            let stream_time_ms = self.cx.stream_time_ms;
+            let mut any = false;
+            if stream_time_ms >= 0 {
+                any |= self.hooks.punctuate(&mut self.cx, PunctuationType::StreamTime, stream_time_ms)?;
+            }
+            any |= self.hooks.punctuate(&mut self.cx, PunctuationType::WallClock, now_ms)?;
+            Ok(any)
+        }));
+        match run {
+            Ok(any) => self.dirty |= any?,
+            Err(panic) => return Err(self.panicked(&*panic)),
+        }
+        self.cx.outbox.drain(&mut send)
     }
 
     /// Its stores are complete: it runs.

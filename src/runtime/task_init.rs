@@ -46,6 +46,10 @@ pub(super) fn open(
         policies: app.config.errors.clone(),
         dead_letters: None,
         row: Vec::new(),
+        punctuations: Default::default(),
+        context_ms: -1,
+        commit_requested: false,
+        task_id: id.to_string(),
         closed_ms: vec![None; specs.len()],
         join_times: vec![Default::default(); specs.len()],
         emit_intervals: app.config.emit_intervals,
@@ -115,7 +119,9 @@ fn make_ports(
         let node = &topology.nodes[n.0];
         let children = topology.children(n).into_iter().filter_map(|child| edges.remove(&(n, child))).collect();
         let (node_name, outbox) = (node.name.clone(), &mut cx.outbox);
-        let mut build = Build { node: node_name, stores: &stores, outbox, application_id, cached: &cached, hooks };
+        let names = topology.children(n).into_iter().map(|child| topology.nodes[child.0].name.clone()).collect();
+        let mut build =
+            Build { node: node_name, stores: &stores, outbox, application_id, cached: &cached, hooks, children: names };
         match &node.kind {
             NodeKind::Source { topics, bootstrap: first, make } => {
                 let topics = topics.iter().map(|t| t.on_broker(application_id)).collect();

@@ -420,7 +420,10 @@ impl StreamThread {
             }
             let bootstrapping = task.inputs.iter_mut().any(Input::is_bootstrapping);
             let producer = &mut self.clients.producer;
-            match task.process(now_ms, records_max, |record| producer.send(record)) {
+            let run = task.process(now_ms, records_max, |record| producer.send(record));
+            let run = run.and_then(|count| task.punctuate(now_ms, |record| producer.send(record)).map(|()| count));
+            self.commit_now |= std::mem::take(&mut task.cx.commit_requested);
+            match run {
                 Ok(count) => processed += count,
                 Err(error) => {
                     result = Err(error);

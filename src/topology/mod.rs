@@ -151,6 +151,8 @@ pub struct Build<'a> {
     pub cached: &'a [bool],
     /// What nodes want to do besides taking records.
     pub hooks: &'a mut Hooks,
+    /// The names of the node's children, in their order.
+    pub children: Vec<String>,
 }
 
 impl Build<'_> {

@@ -1,0 +1,135 @@
+//! `process`, `process_values`: operators of the user's own. And the stores that they use.
+
+use super::graph::{GraphNode, Role};
+use super::writer::Writer;
+use super::{KStream, StreamsBuilder};
+use crate::operators::process::{ProcessNode, ProcessParts, ProcessPort, Processor, ValueProcessor, Values};
+use crate::operators::store_views::StateStore;
+use crate::operators::{ErasedPort, Port, join_children};
+use crate::record::Data;
+use crate::topology::{Build, NodeId};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What `process` may be told: a name, and the stores that the processor uses.
+#[derive(Debug, Clone, Default)]
+pub struct Processing {
+    name: Option<String>,
+    stores: Vec<String>,
+}
+
+impl Processing {
+    /// Names the operator.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Connects the processor to a store that was added to the builder.
+    pub fn store<S>(self, store: &StateStore<S>) -> Self {
+        self.store_named(store.name())
+    }
+
+    /// As [`store`](Self::store), by name: stores of tables can be used as well.
+    pub fn store_named(mut self, store: impl Into<String>) -> Self {
+        self.stores.push(store.into());
+        self
+    }
+}
+
+impl StreamsBuilder {
+    /// Adds a store for processors; hand the result to them.
+    #[doc(alias = "addStateStore")]
+    pub fn add_state_store<S: 'static>(&self, store: StateStore<S>) -> StateStore<S> {
+        let added = store.clone();
+        let write = move |writer: &mut Writer, _: &str, _: &[NodeId]| {
+            let spec = added.spec(writer.defaults.engine);
+            writer.store(spec, &[]);
+            // Nothing can be behind a store.
+            NodeId(usize::MAX)
+        };
+        let name = store.name().to_string();
+        self.graph.add(GraphNode { name, write: Some(Box::new(write)), ..GraphNode::default() });
+        store
+    }
+}
+
+impl<K: Data, V: Data> KStream<K, V> {
+    /// Runs a processor of the user's own: one per task, made by `supplier`. The key may change, so what is behind it is
+    /// repartitioned where it has to be.
+    pub fn process<K2: Data, V2: Data, P>(
+        &self,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        processing: Processing,
+    ) -> KStream<K2, V2>
+    where
+        P: Processor<K, V, K2, V2> + 'static,
+    {
+        let node = self.add_process("KSTREAM-PROCESSOR", Role::KeyChanging, supplier, processing);
+        let mut stream = KStream::new(self.graph.clone(), node, self.sources.clone(), (None, None));
+        stream.repartition_required = true;
+        stream
+    }
+
+    /// Runs a processor of the user's own that leaves keys as they are.
+    #[doc(alias = "processValues")]
+    pub fn process_values<V2: Data, P>(
+        &self,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        processing: Processing,
+    ) -> KStream<K, V2>
+    where
+        P: ValueProcessor<K, V, V2> + 'static,
+    {
+        let supplier = move || Values(supplier());
+        let node = self.add_process::<K, V2, _>("KSTREAM-PROCESSVALUES", Role::ValueChanging, supplier, processing);
+        let mut stream = KStream::new(self.graph.clone(), node, self.sources.clone(), (self.key.clone(), None));
+        stream.repartition_required = self.repartition_required;
+        stream
+    }
+
+    fn add_process<K2: Data, V2: Data, P>(
+        &self,
+        prefix: &str,
+        role: Role,
+        supplier: impl Fn() -> P + Send + Sync + 'static,
+        processing: Processing,
+    ) -> super::graph::GraphId
+    where
+        P: Processor<K, V, K2, V2> + 'static,
+    {
+        let Processing { name, stores } = processing;
+        // Unlike elsewhere a given name uses up no number.
+        let name = name.unwrap_or_else(|| self.graph.next_name(prefix));
+        let supplier = Arc::new(supplier);
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            let connected = stores.clone();
+            let node = writer.erased_processor::<K, V>(name, parents, move |build: &mut Build, children| {
+                make(build, children, &connected, Box::new(supplier()))
+            });
+            stores.iter().for_each(|store| writer.connect(node, store));
+            node
+        };
+        let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        self.graph.add(GraphNode { name, parents, role, write, ..GraphNode::default() })
+    }
+}
+
+/// Makes the node of one task.
+fn make<K: Data, V: Data, K2: Data, V2: Data>(
+    build: &mut Build,
+    children: Vec<ErasedPort>,
+    stores: &[String],
+    processor: Box<dyn Processor<K, V, K2, V2>>,
+) -> ErasedPort {
+    let ports = children.into_iter().map(|child| join_children::<K2, V2>(vec![child]));
+    let out: Vec<(String, Port<K2, V2>)> = build.children.iter().cloned().zip(ports).collect();
+    let stores: BTreeMap<_, _> = stores.iter().map(|store| (store.clone(), build.store(store))).collect();
+    let (name, number) = (build.node.clone(), build.hooks.next_number());
+    let node = Rc::new(RefCell::new(ProcessNode::new(ProcessParts { processor, name, stores, number, out })));
+    build.hooks.add_node(node.clone());
+    let port: Port<K, V> = Box::new(ProcessPort(node));
+    Box::new(port)
+}

@@ -1,0 +1,299 @@
+//! Stores as processors see them: typed, written through to the changelog.
+
+use super::Cx;
+use crate::error::{Error, Kind, Result};
+use crate::record::Timestamp;
+use crate::serdes::{SerdeError, SerdeRef};
+use crate::state::{Changelog, Engine, StoreId, StoreKind, StoreSpec, timestamped};
+use std::fmt::Display;
+use std::sync::Arc;
+
+/// What gives access to a task's stores: the contexts of processors.
+pub trait StoreContext {
+    /// The task's own context.
+    #[doc(hidden)]
+    fn cx(&mut self) -> &mut Cx;
+}
+
+impl StoreContext for Cx {
+    fn cx(&mut self) -> &mut Cx {
+        self
+    }
+}
+
+/// A store that a topology has, and how it is opened: [`KeyValueStore`] and its kin. Cheap to clone; processors keep one to
+/// open the store in `init`.
+pub struct StateStore<S> {
+    spec: StoreSpec,
+    /// Whether the engine was chosen; otherwise it is the application's default.
+    engine_given: bool,
+    open: Arc<dyn Fn(StoreId) -> S + Send + Sync>,
+}
+
+impl<S> Clone for StateStore<S> {
+    fn clone(&self) -> Self {
+        Self { spec: self.spec.clone(), engine_given: self.engine_given, open: self.open.clone() }
+    }
+}
+
+impl<S> StateStore<S> {
+    pub(crate) fn new(name: &str, kind: StoreKind, open: impl Fn(StoreId) -> S + Send + Sync + 'static) -> Self {
+        let changelog = Changelog::Own { config: Vec::new() };
+        let spec = StoreSpec { name: name.into(), engine: Engine::default(), kind, changelog, cached: false };
+        Self { spec, engine_given: false, open: Arc::new(open) }
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Sets the engine.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.spec.engine = engine;
+        self.engine_given = true;
+        self
+    }
+
+    /// Without changelog: what a machine loses is lost.
+    #[doc(alias = "withLoggingDisabled")]
+    pub fn without_changelog(mut self) -> Self {
+        self.spec.changelog = Changelog::None;
+        self
+    }
+
+    /// Sets a topic setting of the changelog over the built-in ones.
+    #[doc(alias = "withLoggingEnabled")]
+    pub fn changelog_config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        if let Changelog::Own { config } = &mut self.spec.changelog {
+            config.push((key.into(), value.into()));
+        }
+        self
+    }
+
+    /// Collects writes until the commit, where there is memory for it. Stores of processors do not, unless asked to.
+    #[doc(alias = "withCachingEnabled")]
+    pub fn cached(mut self) -> Self {
+        self.spec.cached = true;
+        self
+    }
+
+    pub(crate) fn spec(&self, default_engine: Engine) -> StoreSpec {
+        let engine = if self.engine_given { self.spec.engine } else { default_engine };
+        StoreSpec { engine, ..self.spec.clone() }
+    }
+
+    pub(crate) fn open(&self, id: StoreId) -> S {
+        (self.open)(id)
+    }
+}
+
+/// Rows by key.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// use watersmeet::processor::KeyValueStore;
+/// use watersmeet::serdes::DefaultSerde;
+/// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+/// let counts = StreamsBuilder::new().add_state_store(counts);
+/// ```
+pub struct KeyValueStore<K, V> {
+    store: StoreId,
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+}
+
+impl<K: 'static, V: 'static> KeyValueStore<K, V> {
+    /// A store of this name, to be added to a topology.
+    pub fn store(name: &str, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
+        let kind = StoreKind::KeyValue { timestamped: false };
+        StateStore::new(name, kind, move |store| Self { store, key: key.clone(), value: value.clone() })
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read, or the row is of another type.
+    pub fn get(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Option<V>> {
+        let key = encode(&self.key, key)?;
+        let row = context.cx().state.get(self.store, &key)?;
+        row.map(|row| decode(&self.value, &row)).transpose()
+    }
+
+    /// Sets (`Some`) or deletes (`None`) the value of `key`.
+    ///
+    /// # Errors
+    /// [`Kind::User`]: key or value do not encode.
+    pub fn put(&mut self, context: &mut impl StoreContext, key: &K, value: Option<&V>) -> Result {
+        let key = encode(&self.key, key)?;
+        let value = value.map(|value| encode(&self.value, value)).transpose()?;
+        let cx = context.cx();
+        let log_ms = cx.context_ms;
+        cx.put_logged(self.store, &key, value.as_deref(), log_ms);
+        Ok(())
+    }
+
+    /// Sets the value of `key` if it has none; returns the one that it had.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get) and [`put`](Self::put).
+    #[doc(alias = "putIfAbsent")]
+    pub fn put_if_absent(&mut self, context: &mut impl StoreContext, key: &K, value: &V) -> Result<Option<V>> {
+        let had = self.get(context, key)?;
+        if had.is_none() {
+            self.put(context, key, Some(value))?;
+        }
+        Ok(had)
+    }
+
+    /// Deletes the value of `key`; returns it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn delete(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Option<V>> {
+        let had = self.get(context, key)?;
+        self.put(context, key, None)?;
+        Ok(had)
+    }
+
+    /// The rows from key `from` to key `to`, both included, in the order of the keys' bytes; `None` is no bound.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn range(&mut self, context: &mut impl StoreContext, from: Option<&K>, to: Option<&K>) -> Result<Vec<(K, V)>> {
+        let rows = rows_between(context.cx(), self.store, &self.key, from, to)?;
+        self.decoded(rows)
+    }
+
+    /// All rows, in the order of the keys' bytes.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn all(&mut self, context: &mut impl StoreContext) -> Result<Vec<(K, V)>> {
+        self.range(context, None, None)
+    }
+
+    /// The rows whose keys' bytes begin with those of `prefix`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[doc(alias = "prefixScan")]
+    pub fn prefix<P>(
+        &mut self,
+        context: &mut impl StoreContext,
+        prefix: &P,
+        serde: &SerdeRef<P>,
+    ) -> Result<Vec<(K, V)>> {
+        let prefix = encode(serde, prefix)?;
+        let mut rows = Vec::new();
+        context.cx().state.range(self.store, Some(&prefix), None, &mut |key, row| {
+            let go_on = key.starts_with(&prefix);
+            if go_on {
+                rows.push((key.to_vec(), row.to_vec()));
+            }
+            go_on
+        })?;
+        self.decoded(rows)
+    }
+
+    fn decoded(&self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(K, V)>> {
+        rows.iter().map(|(key, row)| Ok((decode(&self.key, key)?, decode(&self.value, row)?))).collect()
+    }
+}
+
+/// Rows by key, each with a timestamp.
+pub struct TimestampedKeyValueStore<K, V> {
+    store: StoreId,
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+}
+
+impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
+    /// A store of this name, to be added to a topology.
+    pub fn store(name: &str, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
+        let kind = StoreKind::KeyValue { timestamped: true };
+        StateStore::new(name, kind, move |store| Self { store, key: key.clone(), value: value.clone() })
+    }
+
+    /// The value of `key`, with its timestamp.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the disk cannot be read, or the row is of another type.
+    pub fn get(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Option<(V, Timestamp)>> {
+        let key = encode(&self.key, key)?;
+        let row = context.cx().state.get(self.store, &key)?;
+        row.map(|row| self.row(&row)).transpose()
+    }
+
+    /// Sets (`Some`) or deletes (`None`) the value of `key`.
+    ///
+    /// # Errors
+    /// [`Kind::User`]: key or value do not encode.
+    pub fn put(&mut self, context: &mut impl StoreContext, key: &K, value: Option<(&V, Timestamp)>) -> Result {
+        let key = encode(&self.key, key)?;
+        let cx = context.cx();
+        match value {
+            Some((value, timestamp_ms)) => {
+                let value = encode(&self.value, value)?;
+                cx.put_timestamped(self.store, &key, Some(&value), timestamp_ms);
+            }
+            None => {
+                let log_ms = cx.context_ms;
+                cx.put_timestamped(self.store, &key, None, log_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows from key `from` to key `to`, both included, in the order of the keys' bytes; `None` is no bound.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[allow(clippy::type_complexity)]
+    pub fn range(
+        &mut self,
+        context: &mut impl StoreContext,
+        from: Option<&K>,
+        to: Option<&K>,
+    ) -> Result<Vec<(K, (V, Timestamp))>> {
+        let rows = rows_between(context.cx(), self.store, &self.key, from, to)?;
+        rows.iter().map(|(key, row)| Ok((decode(&self.key, key)?, self.row(row)?))).collect()
+    }
+
+    fn row(&self, row: &[u8]) -> Result<(V, Timestamp)> {
+        Ok((decode(&self.value, timestamped::value(row))?, timestamped::timestamp_ms(row)))
+    }
+}
+
+/// The rows between two keys, both included.
+pub(crate) fn rows_between<K>(
+    cx: &mut Cx,
+    store: StoreId,
+    serde: &SerdeRef<K>,
+    from: Option<&K>,
+    to: Option<&K>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let from = from.map(|key| encode(serde, key)).transpose()?;
+    // The end is excluded below: the smallest key behind `to` is `to` with a zero byte.
+    let to = to.map(|key| encode(serde, key)).transpose()?.map(|key| [&key[..], &[0]].concat());
+    let mut rows = Vec::new();
+    cx.state.range(store, from.as_deref(), to.as_deref(), &mut |key, row| {
+        rows.push((key.to_vec(), row.to_vec()));
+        true
+    })?;
+    Ok(rows)
+}
+
+pub(crate) fn encode<T>(serde: &SerdeRef<T>, value: &T) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    serde.serialize(value, &mut bytes).map_err(|error| wrong(Kind::User, "encode", &error))?;
+    Ok(bytes)
+}
+
+pub(crate) fn decode<T>(serde: &SerdeRef<T>, bytes: &[u8]) -> Result<T> {
+    serde.deserialize(Some(bytes)).map_err(|error: SerdeError| wrong(Kind::State, "decode", &error))
+}
+
+fn wrong(kind: Kind, doing: &str, error: &dyn Display) -> Error {
+    Error::new(kind, format!("a key or value of a store does not {doing}: {error}"))
+}

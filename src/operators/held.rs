@@ -31,7 +31,8 @@ pub(crate) struct Later<K, V> {
     key: DecodeKey<K>,
     value: SerdeRef<V>,
     send_old: bool,
-    out: Port<K, Change<V>>,
+    /// `None` where nobody gets the changes.
+    out: Option<Port<K, Change<V>>>,
 }
 
 impl<K: 'static, V: 'static> ChangeOut<K, V> {
@@ -47,6 +48,7 @@ impl<K: 'static, V: 'static> ChangeOut<K, V> {
         if !build.is_cached(store) {
             return Self::Now(out);
         }
+        let out = (!build.children.is_empty()).then_some(out);
         let later = Later { node: build.node.clone(), store, key, value, send_old, out };
         let later = Rc::new(RefCell::new(later));
         build.hook(store, later.clone());
@@ -82,29 +84,31 @@ impl<K, V> Hook for Later<K, V> {
 impl<K, V> Later<K, V> {
     fn send(&mut self, cx: &mut Cx, held: HeldRow) -> Result {
         // A row that came and went between two flushes was never there, as far as anybody else can tell.
-        if held.row.is_none() && !cx.existed(self.store, &held)? {
+        if held.row().is_none() && !cx.existed(self.store, &held)? {
             return Ok(());
         }
-        cx.current = held.origin.context();
         cx.log_held(self.store, &held);
+        let Some(out) = &mut self.out else {
+            cx.cache.sent(self.store, held);
+            return Ok(());
+        };
+        cx.current = held.origin.context();
         let timestamped = cx.cache.is_timestamped(self.store);
-        let row_ms = held.row.as_deref().filter(|_| timestamped).map(timestamped::timestamp_ms);
-        let key = (self.key)(&held.key)?;
-        let new = self.decode(held.row.as_deref(), timestamped)?;
-        let old = held.old.flatten().filter(|_| self.send_old);
-        let old = self.decode(old.as_deref(), timestamped)?;
-        let Origin { timestamp_ms, headers, .. } = held.origin;
-        let timestamp_ms = row_ms.unwrap_or(timestamp_ms);
-        self.out.push(cx, Record { key, value: Change::latest(new, old), timestamp_ms, headers })
+        let row_ms = held.row().filter(|_| timestamped).map(timestamped::timestamp_ms);
+        let value_of = |row: Option<&[u8]>| decode(&self.node, &self.value, row, timestamped);
+        let key = (self.key)(held.key())?;
+        let old = held.old.as_ref().and_then(Option::as_deref).filter(|_| self.send_old);
+        let value = Change::latest(value_of(held.row())?, value_of(old)?);
+        let (timestamp_ms, headers) = (row_ms.unwrap_or(held.origin.timestamp_ms), held.origin.headers.clone());
+        cx.cache.sent(self.store, held);
+        out.push(cx, Record { key, value, timestamp_ms, headers })
     }
+}
 
-    fn decode(&self, row: Option<&[u8]>, timestamped: bool) -> Result<Option<V>> {
-        let Some(row) = row else { return Ok(None) };
-        let value = self.value.deserialize(Some(if timestamped { timestamped::value(row) } else { row }));
-        value
-            .map(Some)
-            .map_err(|error| Error::new(Kind::State, format!("a row does not decode: {error}")).node(&self.node))
-    }
+fn decode<V>(node: &str, value: &SerdeRef<V>, row: Option<&[u8]>, timestamped: bool) -> Result<Option<V>> {
+    let Some(row) = row else { return Ok(None) };
+    let value = value.deserialize(Some(if timestamped { timestamped::value(row) } else { row }));
+    value.map(Some).map_err(|error| Error::new(Kind::State, format!("a row does not decode: {error}")).node(node))
 }
 
 /// A row to write to a store that may be cached.
@@ -149,6 +153,7 @@ impl Cx {
     pub(crate) fn flush_unsent(&mut self, store: StoreId) {
         for held in self.cache.take(store) {
             self.log_held(store, &held);
+            self.cache.sent(store, held);
         }
     }
 
@@ -157,12 +162,12 @@ impl Cx {
         if let Some(old) = &held.old {
             return Ok(old.is_some());
         }
-        if let Some(existed) = self.cache.existed(store, &held.key) {
+        if let Some(existed) = self.cache.existed(store, held.key()) {
             return Ok(existed);
         }
         match &self.segmented[store.0] {
-            None => self.state.is_committed(store, &held.key),
-            Some(rows) => match rows.physical_of_changelog(&held.key) {
+            None => self.state.is_committed(store, held.key()),
+            Some(rows) => match rows.physical_of_changelog(held.key()) {
                 Some(key) => self.state.is_committed(store, &key),
                 None => Ok(false),
             },
@@ -171,13 +176,12 @@ impl Cx {
 
     /// Writes a row to the changelog as the one that wrote it would have.
     fn log_held(&mut self, store: StoreId, held: &HeldRow) {
-        self.cache.sent(store, held.key.clone(), held.row.is_some());
-        let (value, row_ms) = match &held.row {
+        let (value, row_ms) = match held.row() {
             Some(row) if self.cache.is_timestamped(store) => {
                 (Some(timestamped::value(row)), Some(timestamped::timestamp_ms(row)))
             }
-            row => (row.as_deref(), None),
+            row => (row, None),
         };
-        self.log(store, &held.key, value, row_ms.unwrap_or(held.origin.timestamp_ms), Headers::default());
+        self.log(store, held.key(), value, row_ms.unwrap_or(held.origin.timestamp_ms), Headers::default());
     }
 }

@@ -7,9 +7,10 @@
 use super::RecordContext;
 use crate::broker::{BatchRecord, RawRecord, TopicPartition};
 use crate::record::{Headers, Timestamp};
+use crate::state::row_index::{RowIndex, hash};
 use crate::state::{StoreId, StoreKind, StoreSpec};
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The bytes that all tasks of one thread may hold back together (`statestore.cache.max.bytes` by threads).
@@ -40,36 +41,76 @@ impl CacheBudget {
 }
 
 /// What the stores of one task hold back.
-#[derive(Debug)]
 pub struct RecordCache {
     stores: Vec<Option<Held>>,
     budget: CacheBudget,
 }
 
 /// What one store holds back, in the order of the last writes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Held {
     /// Rows begin with their timestamp.
     timestamped: bool,
-    places: HashMap<Rc<[u8]>, u64>,
-    rows: BTreeMap<u64, HeldRow>,
-    next: u64,
-    /// Rows that were sent on since the last commit, and whether they exist: the store's last commit does not know it.
-    sent: HashMap<Rc<[u8]>, bool>,
+    /// Where each key's row is.
+    index: RowIndex,
+    /// A row that was written again has left a gap where it was.
+    rows: Vec<Option<HeldRow>>,
+    gaps: usize,
     bytes: usize,
+    /// What was sent on since the last commit, and whether it exists: the store's last commit does not know it.
+    sent: Vec<HeldRow>,
+    /// The same by key, as far as somebody has asked.
+    exist: HashMap<Vec<u8>, bool>,
 }
 
 /// A row that is held back.
 #[derive(Debug)]
 pub(crate) struct HeldRow {
-    /// As the changelog has it.
-    pub(crate) key: Rc<[u8]>,
-    /// What was written; `None` is a delete.
-    pub(crate) row: Option<Vec<u8>>,
+    /// Key and row, one behind the other.
+    data: Vec<u8>,
+    key_len: usize,
+    deleted: bool,
     /// What the store had when it was sent on last; `None` where nobody asked.
     pub(crate) old: Option<Option<Vec<u8>>>,
     pub(crate) origin: Origin,
+    /// What it counts in the budget.
     bytes: usize,
+}
+
+impl HeldRow {
+    /// As the changelog has it.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.data[..self.key_len]
+    }
+
+    /// What was written; `None` is a delete.
+    pub(crate) fn row(&self) -> Option<&[u8]> {
+        (!self.deleted).then(|| &self.data[self.key_len..])
+    }
+
+    fn write(&mut self, row: Option<&[u8]>, origin: Origin) {
+        self.data.truncate(self.key_len);
+        self.data.extend_from_slice(row.unwrap_or_default());
+        self.deleted = row.is_none();
+        // Kafka Streams' count: the key, three references, a flag, the row, its record.
+        self.bytes = self.data.len() + 24 + 1 + origin.bytes();
+        self.origin = origin;
+    }
+}
+
+impl Held {
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        self.index.find(hash(key), |at| self.rows[at as usize].as_ref().is_some_and(|row| row.key() == key))
+    }
+
+    fn close_gaps(&mut self) {
+        self.rows.retain(Option::is_some);
+        self.gaps = 0;
+        self.index = RowIndex::default();
+        for (at, row) in self.rows.iter().flatten().enumerate() {
+            self.index.insert(hash(row.key()), at as u64);
+        }
+    }
 }
 
 /// The record that wrote a row: what comes of the row has its timestamp, headers and place.
@@ -133,7 +174,8 @@ impl RecordCache {
     /// What is held back for this key: a row, or that it is deleted.
     pub(crate) fn get(&self, store: StoreId, key: &[u8]) -> Option<Option<&[u8]>> {
         let held = self.stores[store.0].as_ref()?;
-        Some(held.rows.get(held.places.get(key)?)?.row.as_deref())
+        let at = held.index.at(held.find(key)?);
+        held.rows[at as usize].as_ref().map(HeldRow::row)
     }
 
     /// Holds a row back, behind all others. `old` counts where nothing is held back for this key yet.
@@ -146,22 +188,31 @@ impl RecordCache {
         origin: Origin,
     ) {
         let Some(held) = &mut self.stores[store.0] else { return };
-        let before = held.places.remove_entry(key).and_then(|(key, place)| Some((key, held.rows.remove(&place)?)));
-        let (key, old) = match before {
-            Some((key, row)) => {
-                held.bytes -= row.bytes;
-                self.budget.free(row.bytes);
-                (key, row.old)
+        let at = held.rows.len() as u64;
+        let slot = held.find(key);
+        let before = slot.and_then(|slot| held.rows[held.index.at(slot) as usize].take());
+        let mut new = match (slot, before) {
+            (Some(slot), Some(before)) => {
+                held.index.moved(slot, at);
+                held.gaps += 1;
+                held.bytes -= before.bytes;
+                self.budget.free(before.bytes);
+                before
             }
-            None => (Rc::from(key), old),
+            _ => {
+                held.index.insert(hash(key), at);
+                let mut data = Vec::with_capacity(key.len() + row.map_or(0, <[u8]>::len));
+                data.extend_from_slice(key);
+                HeldRow { data, key_len: key.len(), deleted: true, old, origin: origin.clone(), bytes: 0 }
+            }
         };
-        // Kafka Streams' count: the key, three references, a flag, the row, its record.
-        let bytes = key.len() + 24 + 1 + row.map_or(0, <[u8]>::len) + origin.bytes();
-        held.bytes += bytes;
-        self.budget.add(bytes);
-        held.places.insert(key.clone(), held.next);
-        held.rows.insert(held.next, HeldRow { key, row: row.map(<[u8]>::to_vec), old, origin, bytes });
-        held.next += 1;
+        new.write(row, origin);
+        held.bytes += new.bytes;
+        self.budget.add(new.bytes);
+        held.rows.push(Some(new));
+        if held.gaps > held.rows.len() / 2 + 64 {
+            held.close_gaps();
+        }
     }
 
     /// True where the thread holds more back than it may.
@@ -170,23 +221,28 @@ impl RecordCache {
     }
 
     /// Takes all that the store holds back, in the order of the last writes.
-    pub(crate) fn take(&mut self, store: StoreId) -> Vec<HeldRow> {
-        let Some(held) = &mut self.stores[store.0] else { return Vec::new() };
-        self.budget.free(std::mem::take(&mut held.bytes));
-        held.places.clear();
-        std::mem::take(&mut held.rows).into_values().collect()
+    pub(crate) fn take(&mut self, store: StoreId) -> impl Iterator<Item = HeldRow> + use<> {
+        let rows = self.stores[store.0].as_mut().map(|held| {
+            self.budget.free(std::mem::take(&mut held.bytes));
+            held.index = RowIndex::default();
+            held.gaps = 0;
+            std::mem::take(&mut held.rows)
+        });
+        rows.into_iter().flatten().flatten()
     }
 
-    /// A row has been sent on; it exists, or it does not.
-    pub(crate) fn sent(&mut self, store: StoreId, key: Rc<[u8]>, exists: bool) {
+    /// A row has been sent on.
+    pub(crate) fn sent(&mut self, store: StoreId, row: HeldRow) {
         if let Some(held) = &mut self.stores[store.0] {
-            held.sent.insert(key, exists);
+            held.sent.push(row);
         }
     }
 
     /// Whether the row existed when it was sent on last; `None`: as the store's last commit has it.
-    pub(crate) fn existed(&self, store: StoreId, key: &[u8]) -> Option<bool> {
-        self.stores[store.0].as_ref()?.sent.get(key).copied()
+    pub(crate) fn existed(&mut self, store: StoreId, key: &[u8]) -> Option<bool> {
+        let held = self.stores[store.0].as_mut()?;
+        held.exist.extend(held.sent.drain(..).map(|row| (row.key().to_vec(), !row.deleted)));
+        held.exist.get(key).copied()
     }
 
     /// True where any store holds something back.
@@ -196,7 +252,10 @@ impl RecordCache {
 
     /// The stores have been committed.
     pub(crate) fn committed(&mut self) {
-        self.stores.iter_mut().flatten().for_each(|held| held.sent.clear());
+        for held in self.stores.iter_mut().flatten() {
+            held.sent.clear();
+            held.exist.clear();
+        }
     }
 }
 
@@ -224,7 +283,7 @@ mod tests {
     }
 
     fn keys(rows: &[HeldRow]) -> Vec<&str> {
-        rows.iter().map(|row| std::str::from_utf8(&row.key).expect("text")).collect()
+        rows.iter().map(|row| std::str::from_utf8(row.key()).expect("text")).collect()
     }
 
     #[test]
@@ -235,10 +294,34 @@ mod tests {
         hold(&mut cache, "a", Some("between"));
         assert_eq!(cache.get(STORE, b"a"), Some(Some(&[0; 10][..])));
         assert!(cache.get(STORE, b"c").is_none() && cache.is_dirty());
-        let rows = cache.take(STORE);
+        let rows: Vec<_> = cache.take(STORE).collect();
         assert_eq!(keys(&rows), ["b", "a"]);
         assert_eq!(rows[1].old, Some(Some(b"before".to_vec())));
-        assert!(cache.take(STORE).is_empty() && !cache.is_dirty());
+        assert!(cache.take(STORE).next().is_none() && !cache.is_dirty());
+    }
+
+    #[test]
+    fn rows_that_are_written_again_and_again_take_no_more_room() {
+        let mut cache = cache(&CacheBudget::new(1_000));
+        for i in 0..10_000 {
+            hold(&mut cache, if i % 3 == 0 { "a" } else { "b" }, None);
+        }
+        assert!(cache.stores[0].as_ref().is_some_and(|held| held.rows.len() < 1_000));
+        assert_eq!(cache.budget.used.get(), 2 * 56);
+        let rows: Vec<_> = cache.take(STORE).collect();
+        assert_eq!(keys(&rows), ["b", "a"]);
+    }
+
+    #[test]
+    fn what_was_sent_on_is_known_until_the_commit() {
+        let mut cache = cache(&CacheBudget::new(1_000));
+        hold(&mut cache, "a", None);
+        for row in cache.take(STORE) {
+            cache.sent(STORE, row);
+        }
+        assert_eq!((cache.existed(STORE, b"a"), cache.existed(STORE, b"b")), (Some(true), None));
+        cache.committed();
+        assert_eq!(cache.existed(STORE, b"a"), None);
     }
 
     #[test]
@@ -253,7 +336,7 @@ mod tests {
         assert!(one.is_over());
         drop(two);
         assert_eq!(budget.used.get(), 56);
-        one.take(STORE);
+        drop(one.take(STORE));
         assert_eq!(budget.used.get(), 0);
     }
 

@@ -8,7 +8,7 @@ mod overlay;
 pub mod restore;
 mod rocksdb;
 mod row_cache;
-mod row_index;
+pub(crate) mod row_index;
 pub mod segmented;
 mod task_state;
 pub mod timestamped;

@@ -12,7 +12,7 @@ const SLOTS_MIN: usize = 64;
 
 /// Maps hashes to places; several places may have the same hash.
 #[derive(Default)]
-pub(super) struct RowIndex {
+pub(crate) struct RowIndex {
     slots: Vec<u64>,
     len: usize,
 }
@@ -20,7 +20,7 @@ pub(super) struct RowIndex {
 impl RowIndex {
     /// The slot of a place with this hash that `is_it`.
     #[inline]
-    pub(super) fn find(&self, hash: u64, mut is_it: impl FnMut(u64) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u64) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
         }
@@ -38,9 +38,15 @@ impl RowIndex {
         }
     }
 
+    /// Where the row of a slot lies.
+    #[inline]
+    pub(crate) fn at(&self, slot: usize) -> u64 {
+        self.slots[slot] & AT
+    }
+
     /// Marks a row as read; returns where it lies.
     #[inline]
-    pub(super) fn touch(&mut self, slot: usize) -> u64 {
+    pub(crate) fn touch(&mut self, slot: usize) -> u64 {
         let word = self.slots[slot];
         if word & TOUCHED == 0 {
             self.slots[slot] = word | TOUCHED;
@@ -49,17 +55,17 @@ impl RowIndex {
     }
 
     /// True where a row was read since it was put or moved.
-    pub(super) fn touched(&self, slot: usize) -> bool {
+    pub(crate) fn touched(&self, slot: usize) -> bool {
         self.slots[slot] & TOUCHED != 0
     }
 
     /// The row of a slot lies elsewhere now; it counts as not read.
-    pub(super) fn moved(&mut self, slot: usize, at: u64) {
+    pub(crate) fn moved(&mut self, slot: usize, at: u64) {
         self.slots[slot] = self.slots[slot] & !(AT | TOUCHED) | at;
     }
 
     /// Adds a place, as one not read.
-    pub(super) fn insert(&mut self, hash: u64, at: u64) {
+    pub(crate) fn insert(&mut self, hash: u64, at: u64) {
         // At most three quarters full, so that probing stays short.
         if self.len * 4 >= self.slots.len() * 3 {
             let more = vec![EMPTY; (self.slots.len() / 2 * 3).max(SLOTS_MIN)];
@@ -74,7 +80,7 @@ impl RowIndex {
     }
 
     /// Removes a slot, and moves those behind it nearer to their homes.
-    pub(super) fn remove(&mut self, slot: usize) {
+    pub(crate) fn remove(&mut self, slot: usize) {
         let slots = self.slots.len();
         let distance = |from: usize, to: usize| if to >= from { to - from } else { to + slots - from };
         let (mut gap, mut slot) = (slot, slot);
@@ -93,7 +99,7 @@ impl RowIndex {
         self.len -= 1;
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.slots.len() * size_of::<u64>()
     }
 
@@ -118,7 +124,7 @@ impl RowIndex {
 
 /// A hash for short keys: multiply and fold. It is no defence against keys chosen to collide: those cost time, not truth.
 #[inline]
-pub(super) fn hash(key: &[u8]) -> u64 {
+pub(crate) fn hash(key: &[u8]) -> u64 {
     let fold = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
         product as u64 ^ (product >> 64) as u64

@@ -1,12 +1,15 @@
 //! `CogroupedKStream`: several grouped streams, of different types, aggregated into one table.
 
+use super::cogrouped_windows::Begin;
 use super::graph::{GraphId, GraphNode};
 use super::grouped::{add_aggregate, store_name, stored_table, table_of, unknown_serdes};
 use super::ktable::StoredTable;
+use super::windowed_table::{How, WindowedTable};
 use super::writer::Writer;
 use super::{KGroupedStream, KTable, Materialized};
 use crate::operators::Port;
 use crate::operators::aggregate::Updated;
+use crate::operators::windowed::session::Fold;
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
 use crate::topology::{Build, NodeId};
@@ -37,6 +40,12 @@ pub struct CogroupedKStream<K, A> {
     pub(crate) members: Vec<Rc<dyn Member<K, A>>>,
 }
 
+impl<K, A> Clone for CogroupedKStream<K, A> {
+    fn clone(&self) -> Self {
+        Self { members: self.members.clone() }
+    }
+}
+
 /// One of the grouped streams, its type hidden.
 pub(crate) trait Member<K, A> {
     fn graph(&self) -> &super::graph::Graph;
@@ -50,6 +59,15 @@ pub(crate) trait Member<K, A> {
         table: &StoredTable<K, A>,
         materialized: Option<Materialized<K, A>>,
         initializer: Initializer<A>,
+    ) -> GraphId;
+    /// Adds the node that aggregates this stream's records window by window.
+    fn aggregate_windows(
+        &self,
+        name: String,
+        parent: GraphId,
+        table: &WindowedTable<K, A>,
+        materialized: Option<Materialized<K, A>>,
+        begin: Begin<K, A>,
     ) -> GraphId;
 }
 
@@ -85,6 +103,30 @@ impl<K: Data, V: Data, A: Data> Member<K, A> for Typed<K, V, A> {
             Updated { new: aggregator(key, value, old.clone()), old }
         };
         add_aggregate(self.graph(), name, parent, table, materialized, Arc::new(update))
+    }
+
+    fn aggregate_windows(
+        &self,
+        name: String,
+        parent: GraphId,
+        table: &WindowedTable<K, A>,
+        materialized: Option<Materialized<K, A>>,
+        begin: Begin<K, A>,
+    ) -> GraphId {
+        let aggregator = self.aggregator.clone();
+        let how = match begin {
+            Begin::Time(shape, initializer) => {
+                let update = move |key: &K, value: &V, stored: Option<A>| {
+                    let old = stored.or_else(|| initializer());
+                    Updated { new: aggregator(key, value, old.clone()), old }
+                };
+                How::Time(shape, Arc::new(update))
+            }
+            Begin::Sessions(windows, initializer, merger) => {
+                How::Sessions(windows, Fold { initializer, aggregator, merger })
+            }
+        };
+        table.add(self.graph(), name, parent, materialized, how)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod branch;
 mod cogrouped;
+mod cogrouped_windows;
 mod foreign_key;
 mod graph;
 mod grouped;
@@ -24,6 +25,7 @@ mod writer;
 
 pub use branch::{Branched, BranchedKStream, Branches};
 pub use cogrouped::CogroupedKStream;
+pub use cogrouped_windows::{SessionWindowedCogroupedKStream, TimeWindowedCogroupedKStream};
 pub use grouped::{Grouped, KGroupedStream};
 pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;

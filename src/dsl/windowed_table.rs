@@ -9,6 +9,8 @@ use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
 use crate::operators::Port;
 use crate::operators::getter::Getter;
+use crate::operators::held::ChangeOut;
+use crate::operators::windowed::emit::OnClose;
 use crate::operators::windowed::session::{Fold, SessionAggregate};
 use crate::operators::windowed::sliding::SlidingWindowAggregate;
 use crate::operators::windowed::time::TimeWindowAggregate;
@@ -209,7 +211,9 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
                 Some(materialized) => {
                     let kind = table.kind(materialized.retention_ms);
                     let mut spec = materialized.spec(&table.store, kind, writer.defaults.engine);
-                    spec.cached &= table.emit == EmitStrategy::OnWindowUpdate;
+                    // As in Kafka Streams, whose time-ordered stores have a cache only for windows at fixed times.
+                    let fixed = matches!(table.frame, Frame::Time(Shape::Time(_)));
+                    spec.cached &= fixed || table.emit == EmitStrategy::OnWindowUpdate;
                     writer.store(spec, &[node]);
                 }
                 None => writer.connect(node, &table.store),
@@ -229,7 +233,7 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
     /// The operator of one task.
     fn operator<V: Data>(&self, build: &mut Build, how: How<K, V, A>, out: Port<Windowed<K>, Change<A>>) -> Port<K, V> {
         let (node, rows) = (build.node.clone(), self.rows(build));
-        let results = Results::new(self.send_old.get(), self.emit, build.store(&self.store), out);
+        let results = self.results(build, out);
         let observed_ms = -1;
         match how {
             How::Time(Shape::Time(windows), update) => {
@@ -245,6 +249,28 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
                 Box::new(SessionAggregate { node, windows, fold, rows, results, observed_ms })
             }
         }
+    }
+
+    /// Where results go: at once, when the store lets go of them, or when windows close.
+    fn results(&self, build: &mut Build, out: Port<Windowed<K>, Change<A>>) -> Results<K, A> {
+        let store = build.store(&self.store);
+        if self.emit == EmitStrategy::OnWindowClose {
+            return Results::Final { on_close: OnClose::new(store), out };
+        }
+        let (node, windowed_key, frame) = (build.node.clone(), self.windowed_key(), self.frame);
+        let decode = move |bytes: &[u8]| {
+            // A changelog's keys of windows have a sequence number, and those of sessions are as the serde's.
+            let of_window = matches!(frame, Frame::Time(_));
+            let bytes = if of_window { &bytes[..bytes.len().saturating_sub(4)] } else { bytes };
+            let key = windowed_key.deserialize(Some(bytes)).map_err(|error| {
+                Error::new(Kind::State, format!("a window's key does not decode: {error}")).node(&node)
+            })?;
+            let end_ms = key.window.end_ms;
+            Ok((key, (!of_window).then_some(end_ms)))
+        };
+        let send_old = self.send_old.get();
+        let out = ChangeOut::new(build, store, Box::new(decode), self.value.clone(), send_old, out);
+        Results::Changes { send_old, out }
     }
 
     /// The handle of the table.

@@ -13,8 +13,8 @@ use crate::topology::Build;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Turns a key's bytes, as a changelog has them, into a key.
-pub(crate) type DecodeKey<K> = Box<dyn Fn(&[u8]) -> Result<K>>;
+/// Turns a key's bytes, as a changelog has them, into a key; with the timestamp of its changes where the key has it.
+pub(crate) type DecodeKey<K> = Box<dyn Fn(&[u8]) -> Result<(K, Option<Timestamp>)>>;
 
 /// Where the changes of a store's rows go: on at once, or on when the store lets go of them.
 pub(crate) enum ChangeOut<K, V> {
@@ -96,10 +96,11 @@ impl<K, V> Later<K, V> {
         let timestamped = cx.cache.is_timestamped(self.store);
         let row_ms = held.row().filter(|_| timestamped).map(timestamped::timestamp_ms);
         let value_of = |row: Option<&[u8]>| decode(&self.node, &self.value, row, timestamped);
-        let key = (self.key)(held.key())?;
+        let (key, key_ms) = (self.key)(held.key())?;
         let old = held.old.as_ref().and_then(Option::as_deref).filter(|_| self.send_old);
         let value = Change::latest(value_of(held.row())?, value_of(old)?);
-        let (timestamp_ms, headers) = (row_ms.unwrap_or(held.origin.timestamp_ms), held.origin.headers.clone());
+        let (timestamp_ms, headers) =
+            (key_ms.or(row_ms).unwrap_or(held.origin.timestamp_ms), held.origin.headers.clone());
         cx.cache.sent(self.store, held);
         out.push(cx, Record { key, value, timestamp_ms, headers })
     }

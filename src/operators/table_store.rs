@@ -139,6 +139,7 @@ impl<K: 'static, V: 'static> TableWriter<K, V> {
         let (node, key) = (rows.node.clone(), rows.key.clone());
         let decode = move |bytes: &[u8]| {
             key.deserialize(Some(bytes))
+                .map(|key| (key, None))
                 .map_err(|error| Error::new(Kind::State, format!("a row's key does not decode: {error}")).node(&node))
         };
         let out = ChangeOut::new(build, rows.store, Box::new(decode), rows.value.clone(), send_old, out);

@@ -15,7 +15,7 @@ pub(crate) struct OnClose {
 }
 
 impl OnClose {
-    pub(super) fn new(store: StoreId) -> Self {
+    pub(crate) fn new(store: StoreId) -> Self {
         Self { store, next_ms: i64::MIN }
     }
 

@@ -1,6 +1,6 @@
 //! Aggregation of a stream's records by key and window.
 
-mod emit;
+pub(crate) mod emit;
 mod results;
 mod rows;
 pub(crate) mod session;

@@ -2,24 +2,27 @@
 
 use super::emit::OnClose;
 use crate::error::Result;
+use crate::operators::held::ChangeOut;
 use crate::operators::{Cx, Port};
 use crate::record::{Change, Headers, Record, Timestamp};
-use crate::state::StoreId;
-use crate::windows::{EmitStrategy, Window, Windowed};
+use crate::windows::{Window, Windowed};
 
 /// The port behind a windowed aggregation.
-pub(crate) struct Results<K, A> {
-    /// Whether somebody below wants to know what was there before.
-    send_old: bool,
-    /// `None`: every change goes on at once.
-    pub(super) on_close: Option<OnClose>,
-    out: Port<Windowed<K>, Change<A>>,
+pub(crate) enum Results<K, A> {
+    /// Every change goes on, at once or when the store lets go of it.
+    Changes {
+        /// Whether somebody below wants to know what was there before.
+        send_old: bool,
+        out: ChangeOut<Windowed<K>, A>,
+    },
+    /// One result per window, when it closes.
+    Final { on_close: OnClose, out: Port<Windowed<K>, Change<A>> },
 }
 
 impl<K: Clone, A> Results<K, A> {
-    pub(crate) fn new(send_old: bool, emit: EmitStrategy, store: StoreId, out: Port<Windowed<K>, Change<A>>) -> Self {
-        let on_close = (emit == EmitStrategy::OnWindowClose).then(|| OnClose::new(store));
-        Self { send_old, on_close, out }
+    /// Whether the store has to remember what was there before.
+    pub(super) fn wants_old(&self) -> bool {
+        matches!(self, Self::Changes { send_old: true, .. })
     }
 
     /// A window has changed.
@@ -31,12 +34,18 @@ impl<K: Clone, A> Results<K, A> {
         timestamp_ms: Timestamp,
         headers: Headers,
     ) -> Result {
-        if self.on_close.is_some() {
-            return Ok(());
-        }
-        let value = Change::latest(new, old.filter(|_| self.send_old));
+        let Self::Changes { send_old, out } = self else { return Ok(()) };
+        let value = Change::latest(new, old.filter(|_| *send_old));
         let key = Windowed { key: key.clone(), window };
-        self.out.push(cx, Record { key, value, timestamp_ms, headers })
+        out.send(cx, Record { key, value, timestamp_ms, headers })
+    }
+
+    /// When results are sent as windows close: that, else `None`.
+    pub(super) fn on_close(&mut self) -> Option<&mut OnClose> {
+        match self {
+            Self::Changes { .. } => None,
+            Self::Final { on_close, .. } => Some(on_close),
+        }
     }
 
     /// A window is closed: this is its result.
@@ -48,6 +57,7 @@ impl<K: Clone, A> Results<K, A> {
         timestamp_ms: Timestamp,
         headers: Headers,
     ) -> Result {
-        self.out.push(cx, Record { key, value: Change::latest(Some(value), None), timestamp_ms, headers })
+        let Self::Final { out, .. } = self else { return Ok(()) };
+        out.push(cx, Record { key, value: Change::latest(Some(value), None), timestamp_ms, headers })
     }
 }

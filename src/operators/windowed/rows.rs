@@ -45,6 +45,30 @@ impl<K, A> TimedStore<K, A> {
         }
     }
 
+    /// Writes the row of `key_bytes` with `value_bytes`, or deletes it.
+    fn put(
+        &mut self,
+        cx: &mut Cx,
+        (time_ms, start_ms): (Timestamp, Option<Timestamp>),
+        has_value: bool,
+        row_ms: Option<Timestamp>,
+        (context_ms, headers): (Timestamp, &Headers),
+        wants_old: bool,
+    ) -> Result {
+        let write = TimedWrite {
+            key: &self.key_bytes,
+            time_ms,
+            start_ms,
+            value: has_value.then_some(&self.value_bytes),
+            row_ms,
+            // A row is logged with its own timestamp, a deleted one with that of the record.
+            log_ms: row_ms.filter(|_| has_value).unwrap_or(context_ms),
+            headers: Headers::default(),
+        };
+        cx.put_window(&self.node, self.store, write, headers, wants_old)?;
+        Ok(())
+    }
+
     fn value(&self, bytes: &[u8]) -> Result<A> {
         self.value.deserialize(Some(bytes)).map_err(|error| self.undecodable("value", &error))
     }
@@ -84,7 +108,9 @@ impl<K, A> WindowRows<K, A> {
         Ok(Some((self.0.value(timestamped::value(&row))?, timestamped::timestamp_ms(&row))))
     }
 
-    /// Sets or deletes a window's aggregate, and logs it. False: it was at fault and is skipped.
+    /// Sets or deletes a window's aggregate, and logs it, or lets a cached store hold it back. `origin` are timestamp and
+    /// headers of the record that does it; `wants_old`: the change will have to tell what was there before. False: the
+    /// aggregate was at fault and is skipped.
     ///
     /// # Errors
     /// [`Kind::Record`]: key or value do not encode, and the production policy is to fail.
@@ -92,23 +118,13 @@ impl<K, A> WindowRows<K, A> {
         &mut self,
         cx: &mut Cx,
         key: &K,
-        start_ms: Timestamp,
-        value: Option<&A>,
-        timestamp_ms: Timestamp,
-        context_ms: Timestamp,
+        (start_ms, value, timestamp_ms): (Timestamp, Option<&A>, Timestamp),
+        origin: (Timestamp, &Headers),
+        wants_old: bool,
     ) -> Result<bool> {
         self.0.encode_key(key)?;
         let Some(has_value) = self.0.encode_value(cx, value)? else { return Ok(false) };
-        let write = TimedWrite {
-            key: &self.0.key_bytes,
-            time_ms: start_ms,
-            start_ms: None,
-            value: has_value.then_some(&self.0.value_bytes),
-            row_ms: Some(timestamp_ms),
-            log_ms: if has_value { timestamp_ms } else { context_ms },
-            headers: Headers::default(),
-        };
-        cx.put_timed(&self.0.node, self.0.store, write)?;
+        self.0.put(cx, (start_ms, None), has_value, Some(timestamp_ms), origin, wants_old)?;
         Ok(true)
     }
 
@@ -198,40 +214,41 @@ impl<K, A> SessionRows<K, A> {
         rows.into_iter().map(session).collect()
     }
 
-    /// Sets a session's aggregate, and logs it. False: it was at fault and is skipped.
+    /// Sets a session's aggregate: see [`WindowRows::put`].
     ///
     /// # Errors
-    /// [`Kind::Record`]: key or value do not encode, and the production policy is to fail.
+    /// As there.
     pub(crate) fn put(
         &mut self,
         cx: &mut Cx,
         key: &K,
-        window: Window,
-        value: Option<&A>,
-        context_ms: Timestamp,
+        (window, value): (Window, Option<&A>),
+        origin: (Timestamp, &Headers),
+        wants_old: bool,
     ) -> Result<bool> {
         self.0.encode_key(key)?;
         let Some(has_value) = self.0.encode_value(cx, value)? else { return Ok(false) };
-        let write = TimedWrite {
-            key: &self.0.key_bytes,
-            time_ms: window.end_ms,
-            start_ms: Some(window.start_ms),
-            value: has_value.then_some(&self.0.value_bytes),
-            row_ms: None,
-            log_ms: context_ms,
-            headers: Headers::default(),
-        };
-        cx.put_timed(&self.0.node, self.0.store, write)?;
+        self.0.put(cx, (window.end_ms, Some(window.start_ms)), has_value, None, origin, wants_old)?;
         Ok(true)
     }
 
-    /// Deletes a session that was found, and logs that.
+    /// Deletes a session that was found.
     ///
     /// # Errors
     /// [`Kind::Record`]: the key does not encode.
-    pub(crate) fn remove(&mut self, cx: &mut Cx, key: &K, window: Window, context_ms: Timestamp) -> Result {
+    pub(crate) fn remove(
+        &mut self,
+        cx: &mut Cx,
+        key: &K,
+        Window { start_ms, end_ms }: Window,
+        origin: (Timestamp, &Headers),
+        wants_old: bool,
+    ) -> Result {
         self.0.encode_key(key)?;
-        cx.remove_timed(self.0.store, &self.0.key_bytes, window.end_ms, window.start_ms, context_ms)
+        if cx.cache.is_cached(self.0.store) {
+            return self.0.put(cx, (end_ms, Some(start_ms)), false, None, origin, wants_old);
+        }
+        cx.remove_timed(self.0.store, &self.0.key_bytes, end_ms, start_ms, origin.0)
     }
 }
 

@@ -71,17 +71,18 @@ impl<K: Clone, V, A: Clone> SessionAggregate<K, V, A> {
         window: Window,
         replaces: bool,
     ) -> Result {
-        let (key, context_ms) = (&record.key, record.timestamp_ms);
+        let (key, origin) = (&record.key, (record.timestamp_ms, &record.headers));
+        let wants_old = self.results.wants_old();
         let mut so_far = (self.fold.initializer)();
         for (_, value) in &found {
             so_far = (self.fold.merger)(key, so_far, value.clone());
         }
         for (old, value) in found.into_iter().filter(|_| replaces) {
-            self.rows.remove(cx, key, old, context_ms)?;
+            self.rows.remove(cx, key, old, origin, wants_old)?;
             self.results.changed(cx, (key, old), (Some(value), None), old.end_ms, Headers::default())?;
         }
         let new = (self.fold.aggregator)(key, &record.value, so_far);
-        if !self.rows.put(cx, key, window, new.as_ref(), context_ms)? {
+        if !self.rows.put(cx, key, (window, new.as_ref()), origin, wants_old)? {
             return Ok(());
         }
         self.results.changed(cx, (key, window), (None, new), window.end_ms, Headers::default())
@@ -89,7 +90,7 @@ impl<K: Clone, V, A: Clone> SessionAggregate<K, V, A> {
 
     /// Sends the results of sessions that have closed since the last time.
     fn send_closed(&mut self, cx: &mut Cx, close_ms: Timestamp, headers: &Headers) -> Result {
-        let Some(on_close) = &mut self.results.on_close else { return Ok(()) };
+        let Some(on_close) = self.results.on_close() else { return Ok(()) };
         let from_ms = on_close.last_ms(cx).unwrap_or(0).max(0);
         let to_ms = close_ms.saturating_sub(1);
         if !on_close.is_due(cx, close_ms) || to_ms < from_ms {

@@ -155,7 +155,8 @@ impl<K: Clone, V, A: Clone> SlidingWindowAggregate<K, V, A> {
         timestamp_ms: Timestamp,
     ) -> Result {
         let window = Window::new(start_ms, start_ms.saturating_add(self.windows.difference_ms));
-        if !self.rows.put(cx, &record.key, start_ms, new.as_ref(), timestamp_ms, record.timestamp_ms)? {
+        let (row, origin) = ((start_ms, new.as_ref(), timestamp_ms), (record.timestamp_ms, &record.headers));
+        if !self.rows.put(cx, &record.key, row, origin, self.results.wants_old())? {
             return Ok(());
         }
         self.results.changed(cx, (&record.key, window), (old, new), timestamp_ms, record.headers.clone())
@@ -163,7 +164,7 @@ impl<K: Clone, V, A: Clone> SlidingWindowAggregate<K, V, A> {
 
     /// Sends the results of windows that have closed since the last time.
     fn send_closed(&mut self, cx: &mut Cx, close_ms: Timestamp, headers: &Headers) -> Result {
-        let Some(on_close) = &mut self.results.on_close else { return Ok(()) };
+        let Some(on_close) = self.results.on_close() else { return Ok(()) };
         let length_ms = self.windows.difference_ms;
         let to_ms = close_ms.saturating_sub(length_ms).saturating_sub(1);
         if !on_close.is_due(cx, close_ms) || to_ms < 0 {

@@ -46,7 +46,8 @@ impl<K: Clone, V, A: Clone> TimeWindowAggregate<K, V, A> {
         let context_ms = record.timestamp_ms;
         let timestamp_ms = stored.as_ref().map_or(context_ms, |(_, stored_ms)| context_ms.max(*stored_ms));
         let updated = (self.update)(&record.key, &record.value, stored.map(|(value, _)| value));
-        if !self.rows.put(cx, &record.key, window.start_ms, updated.new.as_ref(), timestamp_ms, context_ms)? {
+        let row = (window.start_ms, updated.new.as_ref(), timestamp_ms);
+        if !self.rows.put(cx, &record.key, row, (context_ms, &record.headers), self.results.wants_old())? {
             return Ok(());
         }
         let change = (updated.old, updated.new);
@@ -55,7 +56,7 @@ impl<K: Clone, V, A: Clone> TimeWindowAggregate<K, V, A> {
 
     /// Sends the results of windows that have closed since the last time.
     fn send_closed(&mut self, cx: &mut Cx, close_ms: Timestamp, headers: &Headers) -> Result {
-        let Some(on_close) = &mut self.results.on_close else { return Ok(()) };
+        let Some(on_close) = self.results.on_close() else { return Ok(()) };
         let size_ms = self.windows.size_ms();
         // The last start of a window that is closed now, and the first of one that was not closed the last time.
         let to_ms = close_ms.saturating_sub(size_ms);

@@ -21,7 +21,7 @@ fn grouped<K: Data, V: Data>(step: Fields, key: SerdeRef<K>, value: SerdeRef<V>)
 }
 
 /// (key, value, aggregate) to aggregate, as the DSL calls it.
-fn add(aggregator: &Aggregator) -> impl Fn(&Var, &Var, Option<Val>) -> Option<Val> + Send + Sync + 'static {
+pub(super) fn add(aggregator: &Aggregator) -> impl Fn(&Var, &Var, Option<Val>) -> Option<Val> + Send + Sync + 'static {
     let add = aggregator.add.clone();
     move |k, v, a| add(k, v, &a)
 }
@@ -65,7 +65,7 @@ impl Interpreter {
     }
 
     /// The `Materialized` of an aggregation, which always has serdes.
-    fn kept(&mut self, step: Fields, key: &Type, value: &Type) -> Result<Materialized<Var, Val>, Stop> {
+    pub(super) fn kept(&mut self, step: Fields, key: &Type, value: &Type) -> Result<Materialized<Var, Val>, Stop> {
         let given = self.materialized(step, key, value)?;
         let kept = given.unwrap_or_else(|| Materialized::with(key.nullable(), value.serde()));
         Ok(match step.named() {
@@ -76,6 +76,9 @@ impl Interpreter {
 
     pub(super) fn count(&mut self, step: Fields) -> Result<(), Stop> {
         let Made { handle, key, .. } = self.input(step, 0)?;
+        if handle.is_windowed() {
+            return self.windowed_count(step, handle, key);
+        }
         let kept = self.kept(step, &key, &Type::Long)?;
         let table = match handle {
             Handle::GroupedStream(grouped) => grouped.count_with(Val::Long, Val::as_long, kept),
@@ -87,6 +90,9 @@ impl Interpreter {
 
     pub(super) fn reduce(&mut self, step: Fields) -> Result<(), Stop> {
         let Made { handle, key, value } = self.input(step, 0)?;
+        if handle.is_windowed() {
+            return self.windowed_reduce(step, handle, key, value);
+        }
         let kept = self.kept(step, &key, &value)?;
         let table = match handle {
             Handle::GroupedStream(grouped) => {
@@ -107,6 +113,9 @@ impl Interpreter {
 
     pub(super) fn aggregate(&mut self, step: Fields) -> Result<(), Stop> {
         let Made { handle, key, value } = self.input(step, 0)?;
+        if handle.is_windowed() {
+            return self.windowed_aggregate(step, handle, key, value);
+        }
         let by = match &handle {
             Handle::Cogrouped(_, by) => by.clone(),
             _ => aggregator(step.text("aggregator")?, &value)?,

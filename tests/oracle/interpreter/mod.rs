@@ -6,6 +6,7 @@ mod keys;
 mod options;
 mod streams;
 mod tables;
+mod windowed;
 
 use crate::aggregators::Aggregator;
 use crate::case::{Fields, Stop};
@@ -17,7 +18,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use watersmeet::dsl::{CogroupedKStream, Defaults, KGroupedStream, KGroupedTable, KStream, KTable, StreamsBuilder};
+use watersmeet::dsl::{
+    CogroupedKStream, Defaults, KGroupedStream, KGroupedTable, KStream, KTable, SessionWindowedCogroupedKStream,
+    SessionWindowedKStream, StreamsBuilder, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+};
 use watersmeet::windows::Windowed;
 
 /// Key and value type.
@@ -32,8 +36,12 @@ pub enum Handle {
     WindowedTable(KTable<Windowed<Var>, Val>),
     GroupedStream(KGroupedStream<Var, Var>),
     GroupedTable(Rc<KGroupedTable<Var, Var>>),
+    TimeWindowed(TimeWindowedKStream<Var, Var>),
+    SessionWindowed(SessionWindowedKStream<Var, Var>),
     /// With the aggregator of its first stream, which begins and merges.
     Cogrouped(Rc<CogroupedKStream<Var, Val>>, Aggregator),
+    TimeWindowedCogrouped(TimeWindowedCogroupedKStream<Var, Val>, Aggregator),
+    SessionWindowedCogrouped(SessionWindowedCogroupedKStream<Var, Val>, Aggregator),
 }
 
 /// Calls a method of the interpreter with the stream or table that a step takes, whatever its keys are.
@@ -179,6 +187,7 @@ impl Interpreter {
             "reduce" => self.reduce(step),
             "aggregate" => self.aggregate(step),
             "cogroup" => self.cogroup(step),
+            "windowed_by" => self.windowed_by(step),
             "fk_join" => self.fk_join(step),
             "stream_stream_join" => self.stream_stream_join(step),
             "stream_table_join" => self.stream_table_join(step),

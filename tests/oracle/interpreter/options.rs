@@ -81,7 +81,8 @@ impl Interpreter {
             "versioned" if fields.get("segment_ms").is_none() => {
                 Materialized::versioned(name()?, fields.number("retention_ms")?)
             }
-            "timestamped_rocksdb" => Materialized::rocksdb(name()?),
+            "timestamped_rocksdb" | "supplier_rocksdb" => Materialized::rocksdb(name()?),
+            "supplier_in_memory" => Materialized::memory(name()?),
             store => return Err(Stop::NotYet(format!("store {store}"))),
         };
         Ok(Some(common(materialized, fields).serdes(K::serde(key), value.serde())))
@@ -95,6 +96,11 @@ fn common<K, V>(mut materialized: Materialized<K, V>, fields: Fields) -> Materia
     }
     if !fields.flag("logging", true) {
         materialized = materialized.without_changelog();
+    }
+    if let (Some(retention_ms), true) =
+        (fields.maybe_number("retention_ms"), fields.maybe_text("store") != Some("versioned"))
+    {
+        materialized = materialized.retention_ms(retention_ms);
     }
     let settings = fields.get("logging").and_then(|logging| logging.as_object());
     for (key, value) in settings.into_iter().flatten() {

@@ -5,7 +5,7 @@ use super::{Handle, Interpreter, Made, wrong_input};
 use crate::aggregators::{Aggregator, aggregator, reducer};
 use crate::case::{Fields, Stop};
 use crate::val::{Type, Val, Var};
-use watersmeet::dsl::{CogroupedKStream, KGroupedStream, TimeWindowed, WindowedBy};
+use watersmeet::dsl::{CogroupedKStream, KGroupedStream, Materialized, TimeWindowed, WindowedBy};
 use watersmeet::windows::{EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows};
 
 /// The windows of a step.
@@ -152,18 +152,8 @@ impl Interpreter {
     }
 
     /// The `Materialized` of an aggregation whose rows have windowed keys: it has the serde of the keys inside.
-    fn kept_windows(
-        &mut self,
-        step: Fields,
-        key: &Type,
-        value: &Type,
-    ) -> Result<watersmeet::dsl::Materialized<Var, Val>, Stop> {
+    fn kept_windows(&mut self, step: Fields, key: &Type, value: &Type) -> Result<Materialized<Var, Val>, Stop> {
         let inner = key.inner().ok_or("windows have windowed keys")?;
-        let kept = self.kept(step, inner, value)?;
-        // A store's contents have windowed keys.
-        if let Some(name) = step.fields("materialized").and_then(|fields| fields.maybe_text("name")) {
-            self.stores.insert(name.into(), (key.clone(), value.clone()));
-        }
-        Ok(kept)
+        self.kept(step, inner, value)
     }
 }

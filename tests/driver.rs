@@ -284,7 +284,7 @@ fn a_panic_in_a_closure_is_an_error_that_names_the_record() -> Result<()> {
     let builder = StreamsBuilder::new();
     let stream = builder.stream("in", Consumed::<String, i64>::default());
     stream.map_values(|n| 10 / n).to("out", Produced::default());
-    let driver = TopologyTestDriver::new(builder.build()?, with_policy(Policy::Continue))?;
+    let driver = TopologyTestDriver::new(builder.build()?, with_policy(Policy::Fail))?;
     let input = driver.create_input_topic("in", Produced::<String, i64>::default());
     input.pipe("a", 5)?;
     let error = input.pipe("a", 0).expect_err("panics");

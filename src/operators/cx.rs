@@ -1,7 +1,7 @@
 //! What operators of one task share while a record goes through: the record's origin, stores, outbox, error policies.
 
 use super::punctuation::Punctuations;
-use super::record_cache::RecordCache;
+use super::record_cache::{Origin, RecordCache};
 use super::stream_stream_join::JoinTime;
 use crate::broker::{RawRecord, TopicPartition};
 use crate::config::{EmitIntervals, ErrorPolicies, Policy};
@@ -262,12 +262,14 @@ impl Cx {
         timestamp_ms: Timestamp,
         headers: Headers,
     ) {
-        match value {
-            None => self.state.put(store, key, None),
-            Some(value) => {
-                timestamped::encode(value, timestamp_ms, &mut self.row);
-                self.state.put(store, key, Some(&self.row));
-            }
+        let row = value.map(|value| {
+            timestamped::encode(value, timestamp_ms, &mut self.row);
+            self.row.as_slice()
+        });
+        self.state.put(store, key, row);
+        if self.cache.is_cached(store) {
+            let origin = Origin::new(timestamp_ms, headers, self.current.as_ref());
+            return self.cache.hold(store, key, row, None, origin);
         }
         self.log(store, key, value, timestamp_ms, headers);
     }

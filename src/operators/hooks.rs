@@ -66,12 +66,25 @@ impl Hooks {
         self.nodes.push(hook);
     }
 
-    /// Calls [`Hook::flush`] of all.
+    /// Calls [`Hook::flush`] of all, store by store. What a cached store holds back that no hook sends on is logged in its
+    /// turn.
     ///
     /// # Errors
     /// The first of theirs.
     pub fn flush(&mut self, cx: &mut Cx) -> Result {
-        self.stores.iter().try_for_each(|(_, hook)| hook.borrow_mut().flush(cx))
+        loop {
+            let mut hooks = self.stores.iter().peekable();
+            for store in (0..cx.cache.stores()).map(StoreId) {
+                while let Some((_, hook)) = hooks.next_if(|(of, _)| *of == store) {
+                    hook.borrow_mut().flush(cx)?;
+                }
+                cx.flush_unsent(store);
+            }
+            // Parents come first, so nearly always once is enough.
+            if !cx.cache.is_dirty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Calls [`Hook::restored`] of all, then lets the nodes begin.

@@ -5,6 +5,7 @@
 //!
 //! Source: `KStreamKStreamJoin` and its two sides, `KStreamJoinWindow`, KIP-633 for when unmatched records go on.
 
+use super::record_cache::Origin;
 use super::timed_rows::TimedWrite;
 use super::{Cx, Port, Push};
 use crate::error::{Error, Kind, Result};
@@ -298,6 +299,10 @@ impl Cx {
     /// Writes a row without timestamp, and logs it with this one.
     pub(crate) fn put_logged(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>, log_ms: Timestamp) {
         self.state.put(store, key, value);
+        if self.cache.is_cached(store) {
+            let origin = Origin::new(log_ms, Headers::default(), self.current.as_ref());
+            return self.cache.hold(store, key, value, None, origin);
+        }
         self.log(store, key, value, log_ms, Headers::default());
     }
 }

@@ -33,6 +33,9 @@ impl Cx {
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read.
     pub(crate) fn put_timed(&mut self, node: &str, store: StoreId, write: TimedWrite<'_>) -> Result<bool> {
+        if self.cache.is_cached(store) {
+            return self.put_window(node, store, write, &Headers::default(), false);
+        }
         let (state, rows) = (&mut self.state, &mut self.segmented[store.0]);
         let rows = rows.as_mut().ok_or_else(|| not_timed(store))?;
         let suffix = write.start_ms.unwrap_or_else(|| rows.next_sequence());

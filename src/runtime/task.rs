@@ -129,6 +129,10 @@ impl Task {
                 self.cx.stream_time_ms = self.cx.stream_time_ms.max(timestamp_ms);
                 self.sources[source].process(&mut self.cx, i)?;
                 self.cx.counts.processed += 1;
+                if self.cx.cache.is_over() {
+                    // Tables see to that themselves; what is left is of processors' stores.
+                    self.hooks.flush(&mut self.cx)?;
+                }
             }
             self.inputs[i].processed(offset);
             self.next_head(i)?;

@@ -1,13 +1,21 @@
 //! Tables of tables and joins of tables, record by record, against what Kafka Streams does with the same records.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use watersmeet::clock::SystemClock;
 use watersmeet::prelude::*;
+use watersmeet::runtime::State;
 use watersmeet::testing::*;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 type Row = (&'static str, &'static str, Option<&'static str>, i64);
 
 /// Pipes records into their topics, and gives what each made in `out`, as `key=value@timestamp`.
 fn outputs(builder: StreamsBuilder, records: &[Row]) -> Result<Vec<Vec<String>>> {
-    let driver = TopologyTestDriver::new(builder.build()?, Config::new("app"))?;
+    // Without a cache every change comes out.
+    let config = Config { cache_max_bytes: 0, ..Config::new("app") };
+    let driver = TopologyTestDriver::new(builder.build()?, config)?;
     let mut seen = 0;
     let mut all = Vec::new();
     for (topic, key, value, timestamp_ms) in records {
@@ -169,4 +177,128 @@ fn a_store_without_known_serdes_is_an_error_at_build() {
     lengths.map_values_with(|_, length| Some(length % 2 == 0), named);
     let error = builder.build().err().expect("fails").to_string();
     assert!(error.contains("serdes") && error.contains("KTABLE-MAPVALUES-0000000004"), "{error}");
+}
+
+// -- across partitions, threads, and restarts ------------------------------------------------------------------------
+
+fn start(broker: &MemoryBroker, dir: &tempfile::TempDir, topology: Topology) -> Streams {
+    let (commit_interval, poll) = (Duration::from_millis(20), Duration::from_millis(10));
+    let state_dir = dir.path().to_path_buf();
+    let config = Config { state_dir, commit_interval, poll, num_stream_threads: 2, ..Config::new("app") };
+    let streams = Streams::start_on(topology, config, broker.client("app", "p"), SystemClock::shared());
+    let streams = streams.expect("starts");
+    assert!(streams.wait_for(&[State::Running], PATIENCE), "{:?}", streams.status());
+    streams
+}
+
+/// The table that `out` is: the last value of each key.
+fn rows(broker: &MemoryBroker) -> BTreeMap<String, String> {
+    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8(bytes).expect("text"));
+    let records = broker.records("out").into_iter();
+    let rows: BTreeMap<_, _> = records.map(|r| (text(r.key).unwrap_or_default(), text(r.value))).collect();
+    rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+}
+
+fn wait_for_rows(broker: &MemoryBroker, expected: &BTreeMap<String, String>) {
+    let deadline = Instant::now() + PATIENCE;
+    while rows(broker) != *expected {
+        assert!(Instant::now() < deadline, "{:?}\nis not\n{expected:?}", rows(broker));
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_foreign_key_join_reaches_all_partitions_and_survives_the_loss_of_its_stores() {
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let (orders, customers) = (table(&builder, "orders", None), table(&builder, "customers", Some("customers")));
+        out(orders.left_join_on(
+            &customers,
+            |order| order[..2].to_string(),
+            |order, customer| format!("{order} for {}", customer.map_or("nobody", String::as_str)),
+        ));
+        builder.build().expect("builds")
+    };
+    let broker = MemoryBroker::new();
+    for (topic, partitions) in [("orders", 4), ("customers", 3), ("out", 1)] {
+        broker.create_topic(topic, partitions);
+    }
+    let produce = |topic: &str, key: &str, value: &str| {
+        broker.produce(topic, key.as_bytes(), value.as_bytes(), 1).expect("the topic is there");
+    };
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut orders: BTreeMap<String, String> = BTreeMap::new();
+    let expected = |orders: &BTreeMap<String, String>, names: &BTreeMap<String, String>| {
+        let name = |order: &str| names.get(&order[..2]).map_or("nobody", String::as_str);
+        orders.iter().map(|(key, order)| (key.clone(), format!("{order} for {}", name(order)))).collect()
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let streams = start(&broker, &dir, topology());
+    for n in 0..60 {
+        orders.insert(format!("o{n}"), format!("c{} {n} pieces", n % 9));
+        produce("orders", &format!("o{n}"), &orders[&format!("o{n}")]);
+    }
+    for n in 0..7 {
+        names.insert(format!("c{n}"), format!("Ann {n}"));
+        produce("customers", &format!("c{n}"), &names[&format!("c{n}")]);
+    }
+    wait_for_rows(&broker, &expected(&orders, &names));
+    // Another customer's, and another name.
+    orders.insert("o1".into(), "c5 again".into());
+    produce("orders", "o1", "c5 again");
+    wait_for_rows(&broker, &expected(&orders, &names));
+    assert!(streams.close(PATIENCE));
+    drop(dir);
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let streams = start(&broker, &dir, topology());
+    for (key, name) in [("c1", "Bob"), ("c5", "Eve"), ("c8", "Zoe")] {
+        names.insert(key.into(), name.into());
+        produce("customers", key, name);
+    }
+    wait_for_rows(&broker, &expected(&orders, &names));
+    assert!(streams.close(PATIENCE));
+}
+
+#[test]
+fn a_versioned_table_is_restored_with_its_past() {
+    let topology = || {
+        let builder = StreamsBuilder::new();
+        let versioned = Materialized::versioned("prices", 1000);
+        let prices = builder.table("prices", Consumed::<String, String>::default(), versioned);
+        let sales = builder.stream("sales", Consumed::<String, String>::default());
+        sales.join(&prices, |sale, price| format!("{sale} at {price}")).to("out", Produced::default());
+        builder.build().expect("builds")
+    };
+    let broker = MemoryBroker::new();
+    for topic in ["prices", "sales", "out"] {
+        broker.create_topic(topic, 2);
+    }
+    let produce = |topic: &str, key: &str, value: &str, ms: i64| {
+        broker.produce(topic, key.as_bytes(), value.as_bytes(), ms).expect("the topic is there");
+    };
+    let committed = |count: i64| {
+        let deadline = Instant::now() + PATIENCE;
+        while broker.committed("app").values().map(|c| c.offset).sum::<i64>() < count {
+            assert!(Instant::now() < deadline, "{:?}", broker.committed("app"));
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let streams = start(&broker, &dir, topology());
+    for (price, ms) in [("10", 10), ("30", 30), ("20", 20), ("40", 40)] {
+        produce("prices", "k", price, ms);
+    }
+    committed(4);
+    assert!(streams.close(PATIENCE));
+    drop(dir);
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let streams = start(&broker, &dir, topology());
+    for (count, (ms, sold)) in [(25, "s at 20"), (39, "s at 30"), (50, "s at 40"), (10, "s at 10")].iter().enumerate() {
+        produce("sales", "k", "s", *ms);
+        committed(5 + count as i64);
+        wait_for_rows(&broker, &BTreeMap::from([("k".to_string(), sold.to_string())]));
+    }
+    assert!(streams.close(PATIENCE));
 }

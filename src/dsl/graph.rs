@@ -133,7 +133,6 @@ impl Graph {
 
     /// How long the windows of `node`'s records take records after their end: what the nodes above say that make windows.
     /// `None`: there are no windows. Source: `GraphGraceSearchUtil`.
-    #[allow(dead_code)] // suppress will ask
     pub(crate) fn window_grace_ms(&self, node: GraphId) -> Option<i64> {
         let (own, parents) = {
             let inner = self.0.borrow();

@@ -15,6 +15,7 @@ mod process;
 mod repartition;
 mod stream_stream;
 mod stream_table;
+mod suppress;
 mod table_join;
 mod table_node;
 mod table_values;
@@ -33,6 +34,7 @@ pub use ktable::KTable;
 pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined, TopicNameExtractor};
 pub use process::Processing;
 pub use stream_stream::StreamJoined;
+pub use suppress::{BufferConfig, Suppressed};
 pub use windowed::{SessionWindowed, SessionWindowedKStream, TimeWindowed, TimeWindowedKStream, WindowedBy};
 pub use writer::Defaults;
 

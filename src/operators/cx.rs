@@ -3,14 +3,16 @@
 use super::punctuation::Punctuations;
 use super::record_cache::{Origin, RecordCache};
 use super::stream_stream_join::JoinTime;
-use crate::broker::{RawRecord, TopicPartition};
+use crate::broker::{BatchRecord, RawRecord, TopicPartition};
 use crate::config::{EmitIntervals, ErrorPolicies, Policy};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::serdes::{Encoded, SerdeError};
+use crate::state::change_buffer::ChangeBuffer;
 use crate::state::segmented::Segmented;
 use crate::state::versioned::Versioned;
 use crate::state::{StoreId, TaskState, timestamped};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +26,19 @@ pub struct RecordContext {
     pub raw: RawRecord,
     /// Its timestamp, as the extractor gave it.
     pub timestamp_ms: Timestamp,
+}
+
+impl RecordContext {
+    /// A record that was processed before, without its bytes.
+    pub(crate) fn without_bytes(
+        partition: Rc<TopicPartition>,
+        offset: i64,
+        timestamp_ms: Timestamp,
+        headers: Headers,
+    ) -> Self {
+        let meta = BatchRecord { source: 0, offset, timestamp_ms, key: None, value: None, headers };
+        Self { partition, raw: RawRecord { bytes: Rc::default(), meta }, timestamp_ms }
+    }
 }
 
 /// The number of a topic in an [`Outbox`].
@@ -195,6 +210,8 @@ pub struct Cx {
     pub state: TaskState,
     /// Per store: the view of a window or session store.
     pub segmented: Vec<Option<Segmented>>,
+    /// What tables hold back, by the store that it is logged as.
+    pub(crate) buffers: HashMap<StoreId, ChangeBuffer>,
     /// Per store: the time of the stream-stream join whose left window store it is.
     pub(crate) join_times: Vec<JoinTime>,
     /// The calls that processors asked for.
@@ -283,11 +300,23 @@ impl Cx {
         timestamp_ms: Timestamp,
         headers: Headers,
     ) {
+        self.log_at(store, key, value, Some(timestamp_ms), headers);
+    }
+
+    /// [`log`](Self::log); `None` is the producer's clock.
+    pub(crate) fn log_at(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        value: Option<&[u8]>,
+        timestamp_ms: Option<Timestamp>,
+        headers: Headers,
+    ) {
         let Some(topic) = self.changelogs[store.0] else { return };
         let _infallible: Result<(), SerdeError> = self.outbox.push(
             topic,
             Some(self.partition),
-            Some(timestamp_ms),
+            timestamp_ms,
             headers,
             |out| Ok(append(Some(key), out)),
             |out| Ok(append(value, out)),

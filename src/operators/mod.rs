@@ -18,6 +18,7 @@ pub(crate) mod source;
 pub mod store_views;
 pub(crate) mod stream_stream_join;
 pub(crate) mod stream_table_join;
+pub(crate) mod suppress;
 pub(crate) mod table_aggregate;
 pub(crate) mod table_group;
 pub(crate) mod table_join;

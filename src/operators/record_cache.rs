@@ -5,7 +5,7 @@
 //! here it is in the store at once, which readers see in either case, and the cache remembers what the store had before.
 
 use super::RecordContext;
-use crate::broker::{BatchRecord, RawRecord, TopicPartition};
+use crate::broker::TopicPartition;
 use crate::record::{Headers, Timestamp};
 use crate::state::row_index::{RowIndex, hash};
 use crate::state::{StoreId, StoreKind, StoreSpec};
@@ -130,9 +130,7 @@ impl Origin {
     /// The record as it is processed again; its bytes are gone.
     pub(crate) fn context(&self) -> Option<RecordContext> {
         let (partition, offset) = self.place.clone()?;
-        let (timestamp_ms, headers) = (self.timestamp_ms, self.headers.clone());
-        let meta = BatchRecord { source: 0, offset, timestamp_ms, key: None, value: None, headers };
-        Some(RecordContext { partition, raw: RawRecord { bytes: Rc::default(), meta }, timestamp_ms })
+        Some(RecordContext::without_bytes(partition, offset, self.timestamp_ms, self.headers.clone()))
     }
 
     /// As Kafka Streams counts it.

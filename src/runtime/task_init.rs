@@ -51,6 +51,7 @@ pub(super) fn open(
         commit_requested: false,
         task_id: id.to_string(),
         closed_ms: vec![None; specs.len()],
+        buffers: Default::default(),
         join_times: vec![Default::default(); specs.len()],
         emit_intervals: app.config.emit_intervals,
         now_ms: app.shared.clock.now_ms(),

@@ -1,6 +1,8 @@
 //! State: byte stores under typed views, and what a commit writes.
 
 mod budget;
+pub(crate) mod buffer_value;
+pub(crate) mod change_buffer;
 pub mod directory;
 pub(crate) mod join_list;
 mod memory;

@@ -328,6 +328,7 @@ impl State {
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             headers: record.headers.clone(),
+            untimed: record.timestamp_ms.is_none(),
             by_client: false,
             sequence: 0,
         }

@@ -3,6 +3,7 @@
 use super::driver::{Inner, TopologyTestDriver};
 use crate::error::{Error, Kind, Result};
 use crate::record::Timestamp;
+use crate::state::buffer_value::{BufferValue, Bytes};
 use crate::state::segmented::Keys;
 use crate::state::{StoreKind, StoreSpec, timestamped};
 
@@ -20,7 +21,46 @@ pub struct StoreRow {
     pub value: Vec<u8>,
 }
 
+/// A change that a buffer holds back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BufferRow {
+    /// Its place: when its window ends, or the timestamp of the key's first change.
+    pub time_ms: Timestamp,
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// What everybody below has seen last.
+    pub prior: Option<Vec<u8>>,
+    /// The value before the change.
+    pub old: Option<Vec<u8>>,
+    /// The value now.
+    pub new: Option<Vec<u8>>,
+    /// The timestamp of the change.
+    pub timestamp_ms: Timestamp,
+}
+
 impl TopologyTestDriver {
+    /// Everything that the buffer of that name, a `suppress` operator's, holds back; the oldest first.
+    ///
+    /// # Errors
+    /// The driver's thread has ended.
+    pub fn buffer_rows(&self, name: &str) -> Result<Vec<BufferRow>> {
+        self.inner(|inner| {
+            let mut all = Vec::new();
+            for (cx, store) in inner.thread()?.contexts(name) {
+                let row = |(time_ms, key, value): (Timestamp, &Bytes, &BufferValue)| BufferRow {
+                    time_ms,
+                    key: key.to_vec(),
+                    prior: value.prior.as_deref().map(<[u8]>::to_vec),
+                    old: value.old.as_deref().map(<[u8]>::to_vec),
+                    new: value.new.as_deref().map(<[u8]>::to_vec),
+                    timestamp_ms: value.origin.timestamp_ms,
+                };
+                all.extend(cx.buffers.get(&store).into_iter().flat_map(|buffer| buffer.iter()).map(row));
+            }
+            Ok(all)
+        })
+    }
+
     /// The topology's stores, as they were declared.
     pub fn stores(&self) -> Vec<StoreSpec> {
         self.inner(|inner| inner.topology().stores.values().cloned().collect())

@@ -215,7 +215,8 @@ impl TopologyTestDriver {
     }
 
     /// Everything that the topology has produced since the last call, with the topic of each record, in the order in which it
-    /// was sent: to output, repartition, changelog and dead-letter topics alike.
+    /// was sent: to output, repartition, changelog and dead-letter topics alike. A timestamp of -1 is left to the broker's
+    /// clock.
     ///
     /// ```
     /// use watersmeet::prelude::*;
@@ -238,7 +239,13 @@ impl TopologyTestDriver {
         let mut inner = self.0.borrow_mut();
         let records = inner.broker.written_after(inner.produced);
         inner.produced = records.last().map_or(inner.produced, |(_, record)| record.sequence);
-        records.into_iter().map(|(topic, record)| (topic.to_string(), record)).collect()
+        let seen = |mut record: StoredRecord| {
+            if record.untimed {
+                record.timestamp_ms = -1;
+            }
+            record
+        };
+        records.into_iter().map(|(topic, record)| (topic.to_string(), seen(record))).collect()
     }
 
     pub(super) fn inner<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {

@@ -24,6 +24,8 @@ pub struct StoredRecord {
     pub value: Option<Vec<u8>>,
     /// The headers.
     pub headers: Headers,
+    /// The client left the timestamp to the broker's clock.
+    pub(super) untimed: bool,
     /// A client has written it, and not the test.
     pub(super) by_client: bool,
     /// Its place among all records of the broker, by which partitions can be brought into the order of writing.
@@ -144,6 +146,7 @@ mod tests {
             key,
             value,
             headers: Headers::default(),
+            untimed: false,
             by_client: false,
             sequence: 0,
         }

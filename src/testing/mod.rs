@@ -15,7 +15,7 @@ mod store;
 mod topics;
 
 pub use broker::MemoryBroker;
-pub use contents::StoreRow;
+pub use contents::{BufferRow, StoreRow};
 pub use driver::{Commits, DriverOptions, TopologyTestDriver};
 pub use faults::{Fault, Request};
 pub use log::StoredRecord;

@@ -5,7 +5,7 @@ use super::val::{Type, base64, render};
 use serde_json::{Map, Value, json};
 use watersmeet::error::Error;
 use watersmeet::state::{StoreKind, StoreSpec};
-use watersmeet::testing::{StoreRow, TopologyTestDriver};
+use watersmeet::testing::{BufferRow, StoreRow, TopologyTestDriver};
 
 /// All stores, by name.
 pub fn all(driver: &TopologyTestDriver, interpreter: &Interpreter) -> Result<Value, Error> {
@@ -23,7 +23,7 @@ fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Res
         StoreKind::Window { .. } => "window",
         StoreKind::Session { .. } => "session",
         StoreKind::Versioned { .. } => "versioned",
-        StoreKind::Buffer => return Ok(json!({"type": "buffer"})),
+        StoreKind::Buffer => return buffer(driver, &spec.name),
     };
     let mut rows = driver.store_rows(&spec.name)?;
     // The sort is stable: rows of equal key and time stay in the order in which they came.
@@ -34,6 +34,30 @@ fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Res
     }
     let entries: Vec<Value> = rows.iter().map(|row| entry(row, &contents)).collect();
     Ok(json!({"type": r#type, "entries": entries}))
+}
+
+/// What a buffer holds back.
+fn buffer(driver: &TopologyTestDriver, name: &str) -> Result<Value, Error> {
+    let mut rows = driver.buffer_rows(name)?;
+    let first_ms = rows.first().map(|row| row.time_ms);
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    let bytes = |part: &Option<Vec<u8>>| json!(part.as_deref().map(base64));
+    let entry = |row: &BufferRow| {
+        json!({
+            "time": row.time_ms,
+            "k": base64(&row.key),
+            "prior": bytes(&row.prior),
+            "old": bytes(&row.old),
+            "new": bytes(&row.new),
+            "ts": row.timestamp_ms,
+        })
+    };
+    let entries: Vec<Value> = rows.iter().map(entry).collect();
+    let mut all = json!({"type": "buffer", "records": rows.len(), "entries": entries});
+    if let Some(first_ms) = first_ms {
+        all["min_timestamp"] = json!(first_ms);
+    }
+    Ok(all)
 }
 
 /// A key with its versions.

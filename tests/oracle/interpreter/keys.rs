@@ -3,7 +3,7 @@
 use super::Handle;
 use crate::val::{Type, Val, Var};
 use std::borrow::Cow;
-use watersmeet::dsl::{KStream, KTable};
+use watersmeet::dsl::{BufferConfig, KStream, KTable, Suppressed};
 use watersmeet::record::Data;
 use watersmeet::serdes::SerdeRef;
 use watersmeet::windows::{SessionWindowedSerde, TimeWindowedSerde, Windowed};
@@ -14,6 +14,8 @@ pub trait Key: Data + PartialEq {
     fn serde(r#type: &Type) -> SerdeRef<Self>;
     fn stream(stream: KStream<Self, Var>) -> Handle;
     fn table(table: KTable<Self, Val>) -> Handle;
+    /// Until the key's window closes; `None` where it has none.
+    fn until_window_closes(buffer: BufferConfig) -> Option<Suppressed<Self>>;
 }
 
 impl Key for Var {
@@ -31,6 +33,10 @@ impl Key for Var {
 
     fn table(table: KTable<Self, Val>) -> Handle {
         Handle::Table(table)
+    }
+
+    fn until_window_closes(_: BufferConfig) -> Option<Suppressed<Self>> {
+        None
     }
 }
 
@@ -58,5 +64,9 @@ impl Key for Windowed<Var> {
 
     fn table(table: KTable<Self, Val>) -> Handle {
         Handle::WindowedTable(table)
+    }
+
+    fn until_window_closes(buffer: BufferConfig) -> Option<Suppressed<Self>> {
+        Some(Suppressed::until_window_closes(buffer))
     }
 }

@@ -180,6 +180,7 @@ impl Interpreter {
             "to_stream" => on!(self, step, table to_stream),
             "to_table" => self.to_table(step),
             "transform_values" => on!(self, step, table transform_values),
+            "suppress" => on!(self, step, table suppress),
             "table_table_join" => self.table_table_join(step),
             "group_by_key" => self.group_by_key(step),
             "group_by" => on!(self, step, group_by, group_table_by),

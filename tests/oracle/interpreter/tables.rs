@@ -8,7 +8,7 @@ use crate::aggregators::joiner;
 use crate::case::{Fields, Stop};
 use crate::functions::{mapper, predicate};
 use crate::val::{Type, Val, Var};
-use watersmeet::dsl::{Joined, KTable, Materialized, TableJoined};
+use watersmeet::dsl::{BufferConfig, Joined, KTable, Materialized, Suppressed, TableJoined};
 
 impl Interpreter {
     pub(super) fn table(&mut self, step: Fields) -> Result<(), Stop> {
@@ -97,6 +97,42 @@ impl Interpreter {
         let mapped = table.transform_values_with(f, materialized.unwrap_or_default());
         let mapped = self.with_serdes(mapped, &key, given);
         self.put_table(step, mapped, key, values.out)
+    }
+
+    pub(super) fn suppress<K: Key>(
+        &mut self,
+        step: Fields,
+        table: KTable<K, Val>,
+        key: Type,
+        value: Type,
+    ) -> Result<(), Stop> {
+        let mode = step.text("mode")?;
+        let fields = step.fields("buffer");
+        let limit = |name: &str| fields.and_then(|f| f.maybe_number(name)).and_then(|max| u64::try_from(max).ok());
+        let mut buffer = match (limit("max_records"), limit("max_bytes")) {
+            (None, None) => BufferConfig::unbounded(),
+            (Some(records), None) => BufferConfig::max_records(records),
+            (None, Some(bytes)) => BufferConfig::max_bytes(bytes),
+            (Some(records), Some(bytes)) => BufferConfig::max_records(records).with_max_bytes(bytes),
+        };
+        let on_full = fields.and_then(|f| f.maybe_text("on_full"));
+        if mode == "until_window_closes" || on_full == Some("shut_down") {
+            buffer = buffer.shut_down_when_full();
+        }
+        if !fields.is_none_or(|f| f.flag("logging", true)) {
+            buffer = buffer.without_changelog();
+        }
+        let suppressed = match mode {
+            "until_window_closes" => K::until_window_closes(buffer)
+                .ok_or_else(|| Stop::Case("suppress until windows close, of a table without windows".into()))?,
+            "until_time_limit" => Suppressed::until_time_limit(step.number("limit_ms")?, buffer),
+            other => return Err(Stop::Case(format!("unknown mode '{other}' of suppress"))),
+        };
+        let suppressed = match step.named() {
+            Some(name) => suppressed.named(name),
+            None => suppressed,
+        };
+        self.put(step, K::table(table.suppress(suppressed)), key, value)
     }
 
     pub(super) fn table_table_join(&mut self, step: Fields) -> Result<(), Stop> {

@@ -79,7 +79,9 @@ impl Cx {
         let mut held_key = Vec::new();
         self.timed(store)?.changelog_key(write.key, write.time_ms, suffix, &mut held_key);
         let first = wants_old && self.cache.get(store, &held_key).is_none();
-        let old = if first { Some(self.get_timed(store, write.key, write.time_ms, suffix)?) } else { None };
+        let rows = self.segmented[store.0].as_ref().ok_or_else(|| not_timed(store))?;
+        let get = |state| rows.get_uncached(state, write.key, write.time_ms, suffix);
+        let old = if first { Some(get(&mut self.state)?) } else { None };
         let row = match (write.value, write.row_ms) {
             (Some(value), Some(row_ms)) => {
                 timestamped::encode(value, row_ms, &mut self.row);

@@ -56,10 +56,12 @@ pub(super) fn open(
         emit_intervals: app.config.emit_intervals,
         now_ms: app.shared.clock.now_ms(),
         cache: RecordCache::new(&cached(app, id, &specs), cache.clone()),
-        segmented: specs.iter().enumerate().map(|(i, spec)| Segmented::new(StoreId(i), spec)).collect(),
+        segmented: Vec::new(),
         versioned: specs.iter().enumerate().map(|(i, spec)| Versioned::new(StoreId(i), spec)).collect(),
     };
     cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));
+    let segmented = |(i, spec)| Some(Segmented::new(StoreId(i), spec)?.cached(cx.cache.is_cached(StoreId(i))));
+    cx.segmented = specs.iter().enumerate().map(segmented).collect();
     let mut changelogs = Changelogs::default();
     for (i, spec) in specs.iter().enumerate() {
         let (topic, own) = match &spec.changelog {

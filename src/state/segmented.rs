@@ -10,7 +10,7 @@
 
 use super::{Engine, StoreId, StoreKind, StoreSpec, TaskState};
 use crate::error::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 const SEGMENT_MIN_MS: i64 = 60_000;
@@ -68,6 +68,36 @@ pub struct Segmented {
     segments: Option<BTreeSet<i64>>,
     /// The last sequence number given out.
     sequence: i32,
+    /// Set where the store is cached.
+    kept: Option<Kept>,
+}
+
+/// What a cache in front of the store would still have: then rows are seen however old they are, as in Kafka Streams, whose
+/// caches forget nothing by time. Here are those that the store itself has not any more.
+#[derive(Debug, Default)]
+struct Kept {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    bytes: usize,
+}
+
+/// How many bytes of rows that are too old for it a store keeps.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+impl Kept {
+    fn put(&mut self, physical: &[u8], row: Option<&[u8]>) {
+        if let Some(row) = self.rows.remove(physical) {
+            self.bytes -= physical.len() + row.len();
+        }
+        if let Some(row) = row {
+            self.bytes += physical.len() + row.len();
+            self.rows.insert(physical.to_vec(), row.to_vec());
+        }
+        while self.bytes > KEPT_BYTES_MAX
+            && let Some((oldest, row)) = self.rows.pop_first()
+        {
+            self.bytes -= oldest.len() + row.len();
+        }
+    }
 }
 
 impl Segmented {
@@ -88,7 +118,14 @@ impl Segmented {
             observed_ms: -1,
             segments: None,
             sequence: 0,
+            kept: None,
         })
+    }
+
+    /// The same with a cache in front: rows are seen longer.
+    pub fn cached(mut self, cached: bool) -> Self {
+        self.kept = cached.then(Kept::default);
+        self
     }
 
     /// The largest time that was put; -1 before the first.
@@ -126,9 +163,12 @@ impl Segmented {
             Engine::Memory => time_ms > self.observed_ms.saturating_sub(self.retention_ms),
             Engine::RocksDb => self.segment(time_ms) >= self.first_live_segment(),
         };
+        let segment = self.segment(time_ms);
+        let physical = self.physical(segment, key, time_ms, suffix);
+        if let Some(kept) = &mut self.kept {
+            kept.put(&physical, value.filter(|_| !alive));
+        }
         if alive {
-            let segment = self.segment(time_ms);
-            let physical = self.physical(segment, key, time_ms, suffix);
             if value.is_some() {
                 self.segments(state)?.insert(segment);
             }
@@ -144,6 +184,9 @@ impl Segmented {
             self.observed_ms = self.observed_ms.max(time_ms);
         }
         let physical = self.physical(self.segment(time_ms), key, time_ms, suffix);
+        if let Some(kept) = &mut self.kept {
+            kept.put(&physical, None);
+        }
         state.put(self.store, &physical, None);
     }
 
@@ -153,6 +196,27 @@ impl Segmented {
     /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
     pub fn get(&self, state: &mut TaskState, key: &[u8], time_ms: i64, suffix: i64) -> Result<Option<Vec<u8>>> {
         if time_ms < self.first_visible_ms() {
+            return Ok(None);
+        }
+        let physical = self.physical(self.segment(time_ms), key, time_ms, suffix);
+        if let Some(row) = self.kept.as_ref().and_then(|kept| kept.rows.get(&physical)) {
+            return Ok(Some(row.clone()));
+        }
+        Ok(state.get(self.store, &physical)?.map(|row| row.to_vec()))
+    }
+
+    /// The same, as the store has it that is behind a cache.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn get_uncached(
+        &self,
+        state: &mut TaskState,
+        key: &[u8],
+        time_ms: i64,
+        suffix: i64,
+    ) -> Result<Option<Vec<u8>>> {
+        if time_ms < self.first_stored_ms() {
             return Ok(None);
         }
         let physical = self.physical(self.segment(time_ms), key, time_ms, suffix);
@@ -213,6 +277,19 @@ impl Segmented {
             };
             state.range(self.store, Some(&from), to.as_deref(), visit)?;
         }
+        if let Some(kept) = self.kept.as_ref().filter(|kept| !kept.rows.is_empty()) {
+            let (from, to) = (sortable(first).to_vec(), last.checked_add(1).map(|next| sortable(next).to_vec()));
+            let to = to.map_or(Bound::Unbounded, Bound::Excluded);
+            for (physical, value) in kept.rows.range::<Vec<u8>, _>((Bound::Included(from), to)) {
+                if let Some((key, time_ms, suffix)) = split(&physical[8..], suffix_bytes)
+                    && (from_ms..=to_ms).contains(&time_ms)
+                    && keys.contain(key)
+                {
+                    rows.push(TimedRow { key: key.to_vec(), time_ms, suffix, value: value.clone() });
+                }
+            }
+            rows.sort_by_cached_key(|row| self.physical(self.segment(row.time_ms), &row.key, row.time_ms, row.suffix));
+        }
         Ok(rows)
     }
 
@@ -240,6 +317,10 @@ impl Segmented {
 
     /// Rows of a time before this are not seen any more.
     pub fn first_visible_ms(&self) -> i64 {
+        if self.kept.is_some() { i64::MIN } else { self.first_stored_ms() }
+    }
+
+    fn first_stored_ms(&self) -> i64 {
         self.observed_ms.saturating_sub(self.retention_ms).saturating_add(1)
     }
 
@@ -286,7 +367,11 @@ impl Segmented {
         let first_live = self.first_live_segment();
         while let Some(segment) = self.segments(state)?.first().copied().filter(|segment| *segment < first_live) {
             let mut keys = Vec::new();
-            state.range(self.store, Some(&sortable(segment)), Some(&sortable(segment + 1)), &mut |key, _| {
+            let kept = &mut self.kept;
+            state.range(self.store, Some(&sortable(segment)), Some(&sortable(segment + 1)), &mut |key, row| {
+                if let Some(kept) = kept {
+                    kept.put(key, Some(row));
+                }
                 keys.push(key.to_vec());
                 true
             })?;

@@ -45,7 +45,7 @@ pub mod prelude {
     pub use crate::config::Config;
     pub use crate::dsl::{
         Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Processing, Produced, Repartitioned,
-        StreamJoined, StreamsBuilder, TopicNameExtractor,
+        StreamJoined, StreamsBuilder, TableJoined, TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
     pub use crate::record::{Headers, Record};

@@ -122,15 +122,6 @@ impl Graph {
         self.0.borrow_mut().add(node)
     }
 
-    /// Makes `parent` one more parent of a node that exists.
-    pub(crate) fn add_parent(&self, node: GraphId, parent: GraphId) {
-        let mut inner = self.0.borrow_mut();
-        inner.nodes[node.0].parents.push(parent);
-        inner.nodes[parent.0].children.push(node);
-        inner.nodes[node.0].priority = inner.priorities;
-        inner.priorities += 1;
-    }
-
     /// How long the windows of `node`'s records take records after their end: what the nodes above say that make windows.
     /// `None`: there are no windows. Source: `GraphGraceSearchUtil`.
     pub(crate) fn window_grace_ms(&self, node: GraphId) -> Option<i64> {

@@ -190,8 +190,8 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
         };
         let parent = self.repartition(&store, sink, source, serdes);
         let versioned = Some(materialized.history_ms.is_some());
-        let (initializer, adder, subtractor): (Arc<dyn Fn() -> Option<A> + Send + Sync>, Step<K, V, A>, Step<K, V, A>) =
-            (Arc::new(initializer), Arc::new(adder), Arc::new(subtractor));
+        let initializer: Arc<dyn Fn() -> Option<A> + Send + Sync> = Arc::new(initializer);
+        let (adder, subtractor): (Step<K, V, A>, Step<K, V, A>) = (Arc::new(adder), Arc::new(subtractor));
         let written = table.clone();
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
             let made = written.clone();

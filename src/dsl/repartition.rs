@@ -120,11 +120,6 @@ impl Repartition {
         Self { names, partitions, drop_null_keys: false, ports: Rc::new(Typed { key, value, partitioning }) }
     }
 
-    /// The topic's name, without the application's id.
-    pub(crate) fn topic(&self) -> &str {
-        &self.names.topic
-    }
-
     /// Adds it behind `parent`.
     pub(crate) fn add(self, graph: &Graph, parent: GraphId, optimizable: bool) -> GraphId {
         graph.add(self.node(vec![parent], optimizable))

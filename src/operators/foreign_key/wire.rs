@@ -48,7 +48,7 @@ fn version_byte(version: u8, hash: &Hash) -> u8 {
 }
 
 /// Takes the hash off the front, where `version` says that there is one.
-fn take_hash<'a>(version: u8, bytes: &'a [u8]) -> Result<(Hash, &'a [u8]), SerdeError> {
+fn take_hash(version: u8, bytes: &[u8]) -> Result<(Hash, &[u8]), SerdeError> {
     if version & NO_HASH != 0 {
         return Ok((None, bytes));
     }

@@ -292,6 +292,8 @@ pub enum Role {
         /// The stream thread's number, from 1.
         thread: usize,
     },
+    /// Reads the topics of global tables, all partitions of them.
+    Global,
 }
 
 /// Makes clients. One per application; each client belongs to the thread that asked for it.

@@ -107,7 +107,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
             let connected = stores.clone();
             let node = writer.erased_processor::<K, V>(name, parents, move |build: &mut Build, children| {
-                make(build, children, &connected, Box::new(supplier()))
+                make_processor(build, children, &connected, Box::new(supplier()))
             });
             stores.iter().for_each(|store| writer.connect(node, store));
             node
@@ -118,7 +118,7 @@ impl<K: Data, V: Data> KStream<K, V> {
 }
 
 /// Makes the node of one task.
-fn make<K: Data, V: Data, K2: Data, V2: Data>(
+pub(super) fn make_processor<K: Data, V: Data, K2: Data, V2: Data>(
     build: &mut Build,
     children: Vec<ErasedPort>,
     stores: &[String],

@@ -105,8 +105,18 @@ impl Writer {
         users.iter().for_each(|user| self.connect(*user, &name));
     }
 
-    /// Gives a node access to a store.
+    /// Adds a global store, which `node` fills.
+    pub(crate) fn global_store(&mut self, spec: StoreSpec, node: NodeId) {
+        let name = spec.name.clone();
+        self.store(spec, &[node]);
+        self.topology.global_stores.insert(name);
+    }
+
+    /// Gives a node access to a store. Every node has access to global ones.
     pub(crate) fn connect(&mut self, node: NodeId, store: &str) {
+        if self.topology.global_stores.contains(store) {
+            return;
+        }
         let stores = &mut self.topology.nodes[node.0].stores;
         if !stores.iter().any(|known| known == store) {
             stores.push(store.into());

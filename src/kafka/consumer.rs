@@ -76,7 +76,7 @@ impl KafkaConsumer {
         };
         let queue = queue.ok_or_else(|| Error::new(Kind::Internal, "a consumer without a group has no queue"))?;
         let start = match (role, config.get("auto.offset.reset")) {
-            (Role::Restore { .. }, _) => BEGINNING,
+            (Role::Restore { .. } | Role::Global, _) => BEGINNING,
             (_, Some("latest" | "largest" | "end")) => END,
             (_, Some("error")) => NONE,
             _ => BEGINNING,

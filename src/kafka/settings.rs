@@ -137,6 +137,10 @@ impl Settings {
                 // A changelog that lost records needs a fresh start of the store, not another offset.
                 config.set("auto.offset.reset", "error");
             }
+            Role::Global => {
+                config.set("client.id", format!("{}-global-consumer", self.client_id));
+                config.set("auto.offset.reset", "error");
+            }
         }
         config
     }

@@ -16,6 +16,7 @@ pub(crate) mod record_cache;
 pub(crate) mod sink;
 pub(crate) mod source;
 pub mod store_views;
+pub(crate) mod stream_global_join;
 pub(crate) mod stream_stream_join;
 pub(crate) mod stream_table_join;
 pub(crate) mod suppress;

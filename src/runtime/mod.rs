@@ -2,6 +2,7 @@
 
 mod assignment;
 mod commit;
+mod global;
 mod prepare;
 mod queue;
 mod ready;
@@ -24,7 +25,7 @@ use crate::http::{HttpServer, TopologyViews, View};
 use crate::kafka::KafkaBroker;
 use crate::metrics::{Metrics, SharedMemory};
 use crate::state::directory::StateDirectory;
-use crate::state::{Engine, MemoryBudget};
+use crate::state::{Engine, GlobalStores, MemoryBudget, StoreSpec};
 use crate::topology::Topology;
 use prepare::Plan;
 use shared::Shared;
@@ -175,6 +176,11 @@ pub(crate) fn app(
     let plan = Plan::new(topology, &config.application_id, driven.is_some())?;
     let shared = Shared::new(config.application_id.clone(), clock, config.stall_limit);
     let budget = Arc::new(MemoryBudget::new(&config));
+    let globals = plan.global.stores.iter().map(|name| plan.topology.stores[name].clone());
+    let globals: Vec<StoreSpec> = globals.collect();
+    let persistent = globals.iter().any(|spec| spec.engine == Engine::RocksDb);
+    let dir = if persistent { Some(directory.global_dir()?) } else { None };
+    let globals = GlobalStores::open(dir.as_deref(), globals, &budget)?;
     let metrics = Metrics::new(&config.application_id);
     let watched = budget.clone();
     metrics.watch_shared_memory(move || SharedMemory {
@@ -183,6 +189,7 @@ pub(crate) fn app(
     });
     Ok(App {
         plan,
+        globals,
         broker,
         shared: Arc::new(shared),
         metrics,

@@ -5,7 +5,7 @@ use crate::broker::{Admin, NewTopic};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::topology::internal_topics::Purpose;
-use crate::topology::split::{SubTopology, all_in_one, sub_topologies};
+use crate::topology::split::{self, SubTopology, all_in_one, sub_topologies};
 use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use std::sync::Arc;
 pub(crate) struct Plan {
     pub(crate) topology: Topology,
     pub(crate) sub_topologies: Vec<SubTopology>,
-    /// Source topics per sub-topology, by their names on the broker.
+    /// Source topics per sub-topology, by their names on the broker; none of those that fill global stores.
     pub(crate) inputs: Inputs,
+    /// What fills the global stores.
+    pub(crate) global: SubTopology,
     /// One task runs all of it: so every topic that it makes has as many partitions as those that it reads.
     in_one: bool,
 }
@@ -24,9 +26,13 @@ impl Plan {
     /// `in_one`: a task runs all of the topology.
     pub(crate) fn new(topology: Topology, application_id: &str, in_one: bool) -> Result<Self> {
         let sub_topologies = if in_one { vec![all_in_one(&topology)?] } else { sub_topologies(&topology)? };
-        let topics = |s: &SubTopology| s.source_topics.iter().map(|t| t.on_broker(application_id).into()).collect();
+        let topics = |s: &SubTopology| match s.global {
+            true => Vec::new(),
+            false => s.source_topics.iter().map(|t| t.on_broker(application_id).into()).collect(),
+        };
         let inputs = sub_topologies.iter().map(topics).collect();
-        Ok(Self { topology, sub_topologies, inputs, in_one })
+        let global = split::global(&topology)?;
+        Ok(Self { topology, sub_topologies, inputs, global, in_one })
     }
 
     /// Every source topic, once.
@@ -60,7 +66,8 @@ impl Plan {
             let topics = group.iter().flat_map(|source| self.topology.nodes[source.0].source_topics());
             topics.map(|topic| topic.on_broker(application_id).into()).collect::<BTreeSet<Arc<str>>>()
         });
-        self.topology.stores.keys().map(sources).chain(declared).collect()
+        let local = self.topology.stores.keys().filter(|store| !self.topology.global_stores.contains(*store));
+        local.map(sources).chain(declared).collect()
     }
 
     fn topics_above(&self, node: NodeId, application_id: &str, topics: &mut BTreeSet<Arc<str>>) {

@@ -184,6 +184,11 @@ impl Shared {
         }
     }
 
+    /// Counts of the task that fills the global stores.
+    pub(crate) fn count(&self, counts: Counts) {
+        self.lock().totals.add(counts);
+    }
+
     /// The broker gives trouble (`Some`), or answers again (`None`).
     pub(crate) fn broker_trouble(&self, what: Option<String>) {
         let now_ms = self.clock.now_ms();

@@ -1,5 +1,6 @@
 //! Starts the stream threads, and decides what follows when one ends: replace it, or close the client. Never a zombie.
 
+use super::global;
 use super::shared::Shared;
 use super::status::{State, ThreadState};
 use super::thread::{App, StreamThread, Turn};
@@ -51,10 +52,65 @@ const TROUBLE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn start(app: Arc<App>) -> JoinHandle<()> {
     app.shared.transition(State::Rebalancing, "starting");
     let (exits_in, exits) = channel();
-    for number in 1..=app.config.num_stream_threads {
-        spawn(&app, number, &exits_in);
+    let mut crew = Crew::default();
+    if app.globals.specs().is_empty() {
+        crew.spawn_all(&app, &exits_in);
+    } else {
+        // Threads begin when the global stores are complete.
+        crew.alive = 1;
+        crew.global_ready = Some(spawn_global(&app, &exits_in));
     }
-    named("supervisor", move || supervise(&app, &exits_in, &exits))
+    named("supervisor", move || supervise(&app, crew, &exits_in, &exits))
+}
+
+/// The threads under supervision.
+#[derive(Default)]
+struct Crew {
+    alive: usize,
+    /// Set while the stream threads wait for the global stores.
+    global_ready: Option<Arc<AtomicBool>>,
+}
+
+impl Crew {
+    fn spawn_all(&mut self, app: &Arc<App>, exits: &Sender<Exit>) {
+        // Where only global stores are filled there is nothing for stream threads to do.
+        if app.plan.source_topics().is_empty() {
+            app.shared.transition(State::Running, "the global stores are complete");
+            return;
+        }
+        for number in 1..=app.config.num_stream_threads {
+            spawn(app, number, exits);
+            self.alive += 1;
+        }
+    }
+
+    fn go_on_when_ready(&mut self, app: &Arc<App>, exits: &Sender<Exit>) {
+        if self.global_ready.as_ref().is_some_and(|ready| ready.load(Ordering::Acquire)) {
+            self.global_ready = None;
+            if !app.shared.is_stopping() {
+                self.spawn_all(app, exits);
+            }
+        }
+    }
+}
+
+/// The number of the thread that fills the global stores, beside those of the stream threads.
+const GLOBAL: usize = 0;
+
+fn spawn_global(app: &Arc<App>, exits: &Sender<Exit>) -> Arc<AtomicBool> {
+    let ready = Arc::new(AtomicBool::new(false));
+    let (app, exits, is_ready) = (app.clone(), exits.clone(), ready.clone());
+    named("GlobalStreamThread", move || {
+        let run = catch_unwind(AssertUnwindSafe(|| global::run(&app, &is_ready)));
+        let result = run.unwrap_or_else(|panic| {
+            let text = crate::operators::panic_text(&*panic);
+            Err(Error::new(Kind::Internal, format!("the global stream thread panicked: {text}"))
+                .hint("this is a defect of watersmeet: please report it with the log"))
+        });
+        // Whoever supervised has gone only when the process ends.
+        let _ = exits.send(Exit { number: GLOBAL, result });
+    });
+    ready
 }
 
 fn named(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
@@ -89,19 +145,19 @@ fn run(number: usize, app: &Arc<App>) -> Result {
     Ok(())
 }
 
-fn supervise(app: &Arc<App>, exits_in: &Sender<Exit>, exits: &Receiver<Exit>) {
-    let mut alive = app.config.num_stream_threads;
+fn supervise(app: &Arc<App>, mut crew: Crew, exits_in: &Sender<Exit>, exits: &Receiver<Exit>) {
     let mut replace_at: BTreeMap<usize, Instant> = BTreeMap::new();
     let mut deaths: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
     let mut last_probe = Instant::now();
-    while alive > 0 || !replace_at.is_empty() {
+    while crew.alive > 0 || !replace_at.is_empty() {
         match exits.recv_timeout(Duration::from_millis(50)) {
             Ok(Exit { number, result }) => {
-                alive -= 1;
+                crew.alive -= 1;
                 app.shared.thread_ended(number, result.as_ref().err().map(ToString::to_string));
                 if let Err(error) = result {
                     tracing::error!("stream thread {number} ended: {error}");
-                    if app.config.uncaught == Uncaught::ReplaceThread && may_be_replaced(&error) {
+                    let replace = number != GLOBAL && app.config.uncaught == Uncaught::ReplaceThread;
+                    if replace && may_be_replaced(&error) {
                         let delay = replace_delay(deaths.entry(number).or_insert((0, Instant::now())));
                         replace_at.insert(number, Instant::now() + delay);
                     } else {
@@ -120,8 +176,9 @@ fn supervise(app: &Arc<App>, exits_in: &Sender<Exit>, exits: &Receiver<Exit>) {
             replace_at.remove(&number);
             tracing::warn!("replacing stream thread {number}");
             spawn(app, number, exits_in);
-            alive += 1;
+            crew.alive += 1;
         }
+        crew.go_on_when_ready(app, exits_in);
         probe_broker(app, &mut last_probe);
     }
     app.shared.transition(State::NotRunning, "closed in order");

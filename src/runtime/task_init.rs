@@ -35,33 +35,13 @@ pub(super) fn open(
     let specs: Vec<StoreSpec> = sub.stores.iter().map(|name| app.plan.topology.stores[name].clone()).collect();
     let persistent = specs.iter().any(|spec| spec.engine == Engine::RocksDb);
     let dir = if persistent { Some(app.directory.task_dir(id.sub_topology, id.partition)?) } else { None };
-    let mut cx = Cx {
-        current: None,
-        partition: id.partition,
-        state: TaskState::open(dir.as_deref(), &specs, app.budget.clone())?,
-        changelogs: Vec::new(),
-        outbox: Outbox::default(),
-        counts: Counts::default(),
-        stream_time_ms: -1,
-        policies: app.config.errors.clone(),
-        dead_letters: None,
-        row: Vec::new(),
-        punctuations: Default::default(),
-        context_ms: -1,
-        commit_requested: false,
-        task_id: id.to_string(),
-        closed_ms: vec![None; specs.len()],
-        buffers: Default::default(),
-        join_times: vec![Default::default(); specs.len()],
-        emit_intervals: app.config.emit_intervals,
-        now_ms: app.shared.clock.now_ms(),
-        cache: RecordCache::new(&cached(app, id, &specs), cache.clone()),
-        segmented: Vec::new(),
-        versioned: specs.iter().enumerate().map(|(i, spec)| Versioned::new(StoreId(i), spec)).collect(),
-    };
+    let mut state = TaskState::open(dir.as_deref(), &specs, app.budget.clone())?;
+    state.add_globals(&app.globals);
+    let nodes = &sub.nodes;
+    // The global stores' ids follow those of the task's own.
+    let all: Vec<StoreSpec> = cached(app, nodes, &specs).into_iter().chain(app.globals.specs().to_vec()).collect();
+    let mut cx = context(app, id, state, &all, cache);
     cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));
-    let segmented = |(i, spec)| Some(Segmented::new(StoreId(i), spec)?.cached(cx.cache.is_cached(StoreId(i))));
-    cx.segmented = specs.iter().enumerate().map(segmented).collect();
     let mut changelogs = Changelogs::default();
     for (i, spec) in specs.iter().enumerate() {
         let (topic, own) = match &spec.changelog {
@@ -77,7 +57,8 @@ pub(super) fn open(
         changelogs.0.extend(topic.map(|topic| (StoreId(i), TopicPartition::new(topic, id.partition))));
     }
     let mut hooks = Hooks::default();
-    let (sources, bootstrap) = make_ports(app, id, &specs, &mut cx, &mut hooks);
+    cx.changelogs.resize(all.len(), None);
+    let (sources, bootstrap) = make_ports(app, nodes, &all, &mut cx, &mut hooks);
     let mut inputs = Vec::new();
     for tp in partitions {
         let (offset, time_ms) = positions.get(tp).copied().flatten().unwrap_or((0, -1));
@@ -97,11 +78,41 @@ pub(super) fn open(
     Ok(task)
 }
 
+/// What the nodes of one task share, before anything is said of changelogs and dead letters.
+pub(super) fn context(app: &App, id: TaskId, state: TaskState, specs: &[StoreSpec], cache: &CacheBudget) -> Cx {
+    let cache = RecordCache::new(specs, cache.clone());
+    let segmented = |(i, spec)| Some(Segmented::new(StoreId(i), spec)?.cached(cache.is_cached(StoreId(i))));
+    Cx {
+        current: None,
+        partition: id.partition,
+        state,
+        changelogs: Vec::new(),
+        outbox: Outbox::default(),
+        counts: Counts::default(),
+        stream_time_ms: -1,
+        policies: app.config.errors.clone(),
+        dead_letters: None,
+        row: Vec::new(),
+        punctuations: Default::default(),
+        context_ms: -1,
+        commit_requested: false,
+        task_id: id.to_string(),
+        closed_ms: vec![None; specs.len()],
+        buffers: Default::default(),
+        join_times: vec![Default::default(); specs.len()],
+        emit_intervals: app.config.emit_intervals,
+        now_ms: app.shared.clock.now_ms(),
+        segmented: specs.iter().enumerate().map(segmented).collect(),
+        cache,
+        versioned: specs.iter().enumerate().map(|(i, spec)| Versioned::new(StoreId(i), spec)).collect(),
+    }
+}
+
 /// Makes the ports of all nodes, children before parents, and returns the sources with the topics that each reads.
 #[allow(clippy::type_complexity)]
-fn make_ports(
+pub(super) fn make_ports(
     app: &App,
-    id: TaskId,
+    nodes: &[NodeId],
     specs: &[StoreSpec],
     cx: &mut Cx,
     hooks: &mut Hooks,
@@ -116,7 +127,7 @@ fn make_ports(
     let (mut sources, mut bootstrap) = (Vec::new(), Vec::new());
     // Where a panic ends the task anyway, the task catches it, at no cost per record.
     let guarded = app.config.errors.processing != Policy::Fail || app.config.errors.dead_letter_topic.is_some();
-    let mut nodes = app.plan.sub_topologies[id.sub_topology].nodes.clone();
+    let mut nodes = nodes.to_vec();
     nodes.sort();
     for &n in nodes.iter().rev() {
         let node = &topology.nodes[n.0];
@@ -145,9 +156,9 @@ fn make_ports(
 
 /// The stores, where caching would be noticed: not where nothing is logged and nobody gets the changes, such as that of a
 /// table that streams are joined with, and that is restored from its source topic.
-fn cached(app: &App, id: TaskId, specs: &[StoreSpec]) -> Vec<StoreSpec> {
+fn cached(app: &App, nodes: &[NodeId], specs: &[StoreSpec]) -> Vec<StoreSpec> {
     let topology = &app.plan.topology;
-    let mut nodes = app.plan.sub_topologies[id.sub_topology].nodes.clone();
+    let mut nodes = nodes.to_vec();
     nodes.sort();
     let noticed = |spec: &StoreSpec| {
         // Parents come first: the first node with the store is the one that writes it.

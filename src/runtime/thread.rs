@@ -2,6 +2,7 @@
 
 use super::assignment;
 use super::commit::{self, decode_metadata};
+use super::global::GlobalTask;
 use super::prepare::Plan;
 use super::queue::Input;
 use super::shared::Shared;
@@ -16,7 +17,7 @@ use crate::operators::CacheBudget;
 use crate::operators::Cx;
 use crate::operators::cx::Counts;
 use crate::state::directory::StateDirectory;
-use crate::state::{MemoryBudget, StoreId, TaskState};
+use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) plan: Plan,
+    pub(crate) globals: GlobalStores,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<Metrics>,
@@ -83,6 +85,8 @@ pub struct StreamThread {
     number: usize,
     app: Arc<App>,
     clients: Clients,
+    /// What fills the global stores, where no thread of its own does: in a test.
+    global: Option<GlobalTask>,
     cache: CacheBudget,
     phase: Phase,
     owned: BTreeSet<TopicPartition>,
@@ -119,6 +123,7 @@ impl StreamThread {
             number,
             app,
             clients,
+            global: None,
             cache,
             phase: Phase::Created,
             owned: BTreeSet::new(),
@@ -175,13 +180,17 @@ impl StreamThread {
             self.join_group()?;
         }
         let t0 = self.app.shared.clock.nanos();
+        let global = match &mut self.global {
+            Some(global) => global.turn(&self.app, Duration::ZERO)?,
+            None => 0,
+        };
         self.poll(figures)?;
         self.handle_events()?;
         let t1 = self.app.shared.clock.nanos();
         let restored = self.restore()?;
         let processed = self.process()?;
         let t2 = self.app.shared.clock.nanos();
-        self.busy = restored + processed > 0;
+        self.busy = global + restored + processed > 0;
         figures.poll_nanos = t1 - t0;
         figures.process_nanos = t2 - t1;
         figures.restored = restored as u64;
@@ -197,8 +206,13 @@ impl StreamThread {
             app.shared.broker_trouble(None);
         }
         drop(counts);
+        if app.driven.is_some() && self.global.is_none() {
+            self.global = GlobalTask::restored(&app)?;
+        }
         let topics: Vec<Arc<str>> = self.app.plan.source_topics().into_iter().collect();
-        self.clients.consumer.subscribe(&topics)?;
+        if !topics.is_empty() {
+            self.clients.consumer.subscribe(&topics)?;
+        }
         self.phase = Phase::Member;
         Ok(())
     }
@@ -489,9 +503,13 @@ impl StreamThread {
         self.tasks.values().any(|task| task.dirty)
     }
 
+    fn all_tasks(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.tasks.values_mut().chain(self.global.iter_mut().map(|global| &mut global.task))
+    }
+
     /// The store of that name in each of the tasks that have one.
     pub(crate) fn stores(&mut self, name: &str) -> impl Iterator<Item = (&mut TaskState, StoreId)> {
-        self.tasks.values_mut().filter_map(move |task| {
+        self.all_tasks().filter_map(move |task| {
             let store = task.stores.iter().position(|store| store == name)?;
             Some((&mut task.cx.state, StoreId(store)))
         })
@@ -499,7 +517,7 @@ impl StreamThread {
 
     /// As [`stores`](Self::stores), with all that an operator sees of its task.
     pub(crate) fn contexts(&mut self, name: &str) -> impl Iterator<Item = (&mut Cx, StoreId)> {
-        self.tasks.values_mut().filter_map(move |task| {
+        self.all_tasks().filter_map(move |task| {
             let store = task.stores.iter().position(|store| store == name)?;
             Some((&mut task.cx, StoreId(store)))
         })

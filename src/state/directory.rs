@@ -50,6 +50,17 @@ impl StateDirectory {
         make(&path)?;
         Ok(path)
     }
+
+    /// The folder of the global stores, made if it is not there.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: it cannot be made.
+    pub fn global_dir(&self) -> Result<PathBuf> {
+        let root = self.path.as_ref().ok_or_else(|| Error::new(Kind::Internal, "no state directory was opened"))?;
+        let path = root.join("global");
+        make(&path)?;
+        Ok(path)
+    }
 }
 
 fn make(path: &Path) -> Result {

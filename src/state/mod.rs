@@ -4,6 +4,7 @@ mod budget;
 pub(crate) mod buffer_value;
 pub(crate) mod change_buffer;
 pub mod directory;
+mod global;
 pub(crate) mod join_list;
 mod memory;
 mod overlay;
@@ -17,6 +18,7 @@ pub mod timestamped;
 pub mod versioned;
 
 pub use budget::MemoryBudget;
+pub use global::GlobalStores;
 pub use task_state::TaskState;
 
 use std::ops::Deref;
@@ -114,6 +116,8 @@ pub enum ValueRef<'a> {
     Slice(&'a [u8]),
     /// Pinned in RocksDB's cache.
     Pinned(::rocksdb::DBPinnableSlice<'a>),
+    /// A copy: other threads may replace the row at any time.
+    Owned(Vec<u8>),
 }
 
 impl Deref for ValueRef<'_> {
@@ -124,6 +128,7 @@ impl Deref for ValueRef<'_> {
         match self {
             ValueRef::Slice(slice) => slice,
             ValueRef::Pinned(pinned) => pinned,
+            ValueRef::Owned(row) => row,
         }
     }
 }

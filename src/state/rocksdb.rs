@@ -110,6 +110,17 @@ impl RocksRows {
         again.map_err(|e| self.failed("wipe", e).store(store))
     }
 
+    /// Deletes the rows of a store one by one: for a database that others read meanwhile.
+    pub(super) fn delete_all(&self, store: &str) -> Result {
+        let mut rows = self.range(store, None, None)?;
+        let family = self.family(store)?;
+        while let Some(key) = rows.key() {
+            self.db.delete_cf(family, key).map_err(|e| self.failed("wipe", e).store(store))?;
+            rows.next();
+        }
+        rows.status().map_err(|e| self.range_failed(store, e))
+    }
+
     /// An iterator over the rows with `from <= key < to`.
     pub(super) fn range(
         &self,

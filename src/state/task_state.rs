@@ -1,5 +1,6 @@
 //! All stores of one task, and their commit in one atomic batch.
 
+use super::global::{self, GlobalStores, SharedRows};
 use super::memory::MemoryRows;
 use super::overlay::Overlay;
 use super::rocksdb::RocksRows;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 /// leaves the state as of some commit, never in between.
 pub struct TaskState {
     stores: Vec<Store>,
-    rocks: Option<RocksRows>,
+    rocks: Option<Arc<RocksRows>>,
     budget: Arc<MemoryBudget>,
 }
 
@@ -30,11 +31,18 @@ enum Rows {
     Memory(MemoryRows),
     /// In the task's RocksDB; here are the hot ones.
     Disk(RowCache),
+    /// Those that all tasks of the client see.
+    Global(SharedRows),
 }
 
 impl Rows {
     #[inline]
-    fn get<'a>(&'a mut self, rocks: &'a Option<RocksRows>, name: &str, key: &[u8]) -> Result<Option<ValueRef<'a>>> {
+    fn get<'a>(
+        &'a mut self,
+        rocks: &'a Option<Arc<RocksRows>>,
+        name: &str,
+        key: &[u8],
+    ) -> Result<Option<ValueRef<'a>>> {
         match self {
             Rows::Memory(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
             Rows::Disk(cache) => {
@@ -45,6 +53,7 @@ impl Rows {
                 cache.put(key, row.as_deref());
                 Ok(row.map(ValueRef::Pinned))
             }
+            Rows::Global(rows) => rows.get(name, key),
         }
     }
 }
@@ -60,7 +69,7 @@ impl TaskState {
             specs.iter().filter(|spec| spec.engine == Engine::RocksDb).map(|spec| spec.name.as_str()).collect();
         let rocks = match (dir, on_disk.is_empty()) {
             (_, true) => None,
-            (Some(dir), false) => Some(RocksRows::open(dir, &on_disk, &budget)?),
+            (Some(dir), false) => Some(Arc::new(RocksRows::open(dir, &on_disk, &budget)?)),
             (None, false) => return Err(Error::new(Kind::Internal, "a store on disk needs a folder").store(on_disk[0])),
         };
         let store = |spec: &StoreSpec| Store {
@@ -72,6 +81,32 @@ impl TaskState {
             },
         };
         Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget })
+    }
+
+    /// The state of the task that writes the global stores, in their order.
+    pub(crate) fn of_globals(globals: &GlobalStores, budget: Arc<MemoryBudget>) -> Self {
+        let mut state = Self { stores: Vec::new(), rocks: globals.rocks.clone(), budget };
+        state.add_globals(globals);
+        state
+    }
+
+    /// Lets the task read the global stores: their ids follow those of its own.
+    pub(crate) fn add_globals(&mut self, globals: &GlobalStores) {
+        let store = |(spec, rows): (&StoreSpec, &SharedRows)| Store {
+            name: spec.name.clone(),
+            writes: Overlay::default(),
+            rows: Rows::Global(rows.clone()),
+        };
+        self.stores.extend(globals.specs().iter().zip(&globals.rows).map(store));
+    }
+
+    /// Whether the store's rows are in the database that this task commits to.
+    fn is_on_disk(&self, store: &Store) -> bool {
+        match (&store.rows, &self.rocks) {
+            (Rows::Disk(_), _) => true,
+            (Rows::Global(SharedRows::Disk(theirs)), Some(own)) => Arc::ptr_eq(theirs, own),
+            _ => false,
+        }
     }
 
     /// The value of `key`.
@@ -112,7 +147,15 @@ impl TaskState {
             merge(memory.range(from, to), writes, visit);
             return Ok(());
         }
-        let rocks = opened(&self.rocks)?;
+        let rocks = match &slot.rows {
+            Rows::Global(SharedRows::Memory(memory)) => {
+                let memory = global::read(memory);
+                merge(memory.range(from, to), slot.writes.range(from, to), visit);
+                return Ok(());
+            }
+            Rows::Global(SharedRows::Disk(rocks)) => rocks,
+            _ => opened(&self.rocks)?,
+        };
         let mut rows = rocks.range(&slot.name, from, to)?;
         let mut writes = writes.peekable();
         let mut go_on = true;
@@ -149,7 +192,7 @@ impl TaskState {
     /// [`Kind::State`]: the disk is full or cannot be written; what is waiting goes on waiting.
     pub fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result {
         if let Some(rocks) = &self.rocks {
-            let on_disk = self.stores.iter().filter(|store| matches!(store.rows, Rows::Disk(_)));
+            let on_disk = self.stores.iter().filter(|store| self.is_on_disk(store));
             rocks.commit(on_disk.map(|store| (store.name.as_str(), &store.writes)), offsets)?;
         }
         for store in &mut self.stores {
@@ -159,6 +202,11 @@ impl TaskState {
                     store.writes.iter().for_each(|(key, row)| cache.put(key, row));
                     cache.trim();
                 }
+                // Only one task writes them; the others have nothing to add, and no reason to wait for the lock.
+                Rows::Global(SharedRows::Memory(memory)) if store.writes.bytes() > 0 => {
+                    global::write(memory).commit(&store.writes);
+                }
+                Rows::Global(_) => {}
             }
             store.writes.clear();
         }
@@ -178,9 +226,10 @@ impl TaskState {
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read.
     pub fn committed_offset(&self, store: StoreId, partition: &TopicPartition) -> Result<Option<i64>> {
-        match self.stores[store.0].rows {
-            Rows::Memory(_) => Ok(None),
+        match &self.stores[store.0].rows {
+            Rows::Memory(_) | Rows::Global(SharedRows::Memory(_)) => Ok(None),
             Rows::Disk(_) => opened(&self.rocks)?.committed_offset(partition),
+            Rows::Global(SharedRows::Disk(rocks)) => rocks.committed_offset(partition),
         }
     }
 
@@ -197,9 +246,17 @@ impl TaskState {
             (Rows::Disk(cache), Some(rocks)) => {
                 cache.clear();
                 rocks.forget_offset(partition)?;
-                rocks.wipe(&slot.name, &self.budget)?;
+                match Arc::get_mut(rocks) {
+                    Some(rocks) => rocks.wipe(&slot.name, &self.budget)?,
+                    None => rocks.delete_all(&slot.name)?,
+                }
             }
             (Rows::Disk(_), None) => {}
+            (Rows::Global(SharedRows::Memory(memory)), _) => global::write(memory).clear(),
+            (Rows::Global(SharedRows::Disk(rocks)), _) => {
+                rocks.forget_offset(partition)?;
+                rocks.delete_all(&slot.name)?;
+            }
         }
         Ok(())
     }
@@ -211,6 +268,8 @@ impl TaskState {
             (Rows::Memory(memory), _) => memory.len(),
             (Rows::Disk(_), Some(rocks)) => rocks.approximate_entries(&slot.name),
             (Rows::Disk(_), None) => 0,
+            (Rows::Global(SharedRows::Memory(memory)), _) => global::read(memory).len(),
+            (Rows::Global(SharedRows::Disk(rocks)), _) => rocks.approximate_entries(&slot.name),
         }
     }
 
@@ -220,14 +279,15 @@ impl TaskState {
         let rows = |rows: &Rows| match rows {
             Rows::Memory(memory) => memory.bytes(),
             Rows::Disk(cache) => cache.bytes() as u64,
+            Rows::Global(_) => 0,
         };
         self.stores.iter().map(|s| s.writes.bytes() as u64 + rows(&s.rows)).sum::<u64>()
-            + self.rocks.as_ref().map_or(0, RocksRows::memory_bytes)
+            + self.rocks.as_ref().map_or(0, |rocks| rocks.memory_bytes())
     }
 }
 
-fn opened(rocks: &Option<RocksRows>) -> Result<&RocksRows> {
-    rocks.as_ref().ok_or_else(|| Error::new(Kind::Internal, "a store on disk without a database"))
+fn opened(rocks: &Option<Arc<RocksRows>>) -> Result<&RocksRows> {
+    rocks.as_deref().ok_or_else(|| Error::new(Kind::Internal, "a store on disk without a database"))
 }
 
 fn visit_write(write: Option<(&[u8], Option<&[u8]>)>, visit: Visit<'_>) -> bool {

@@ -362,6 +362,7 @@ impl Broker for Client {
         let member = match role {
             Role::Main { thread } => format!("{}-{thread}", self.process),
             Role::Restore { thread } => format!("{}-{thread}-restore", self.process),
+            Role::Global => format!("{}-global", self.process),
         };
         Ok(Box::new(MemoryConsumer::new(self.cluster.clone(), self.group.clone(), member)))
     }

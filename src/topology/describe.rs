@@ -20,11 +20,14 @@ impl Topology {
     pub fn describe(&self) -> String {
         let mut text = String::from("Topologies:\n ");
         for (sub, nodes) in self.linked() {
-            text += &format!("  Sub-topology: {}\n", sub.id);
+            let global = if sub.global { " for global store (will not generate tasks)" } else { "" };
+            text += &format!("  Sub-topology: {}{global}\n", sub.id);
             for linked in &nodes {
                 text += &line(linked);
             }
-            text.push('\n');
+            if !sub.global {
+                text.push('\n');
+            }
         }
         text
     }

@@ -184,6 +184,8 @@ pub struct Topology {
     pub stores: BTreeMap<String, StoreSpec>,
     /// Their names in the order in which they were added.
     pub store_order: Vec<String>,
+    /// Those of them that one task writes and all read.
+    pub global_stores: std::collections::BTreeSet<String>,
     /// Topics that the application owns, by their names without its id; changelogs not included.
     pub internal_topics: BTreeMap<String, InternalTopic>,
     /// Source nodes whose topics must have equally many partitions.

@@ -18,6 +18,8 @@ pub struct SubTopology {
     pub sink_topics: Vec<TopicName>,
     /// Its stores, in the order in which Kafka Streams registers them: node by node, each node's as a `HashSet` has them.
     pub stores: Vec<String>,
+    /// It fills a global store: it makes no tasks, its topics are read as a whole.
+    pub global: bool,
 }
 
 /// Splits the topology. Nodes belong together that are connected or use the same store; sub-topologies are numbered by
@@ -56,8 +58,22 @@ pub fn sub_topologies(topology: &Topology) -> Result<Vec<SubTopology>> {
 /// # Errors
 /// As [`sub_topologies`].
 pub fn all_in_one(topology: &Topology) -> Result<SubTopology> {
-    sub_topologies(topology)?;
-    Ok(sub_topology(topology, 0, (0..topology.nodes.len()).map(NodeId).collect()))
+    united(topology, false)
+}
+
+/// What fills the global stores, as one: it runs once per client.
+///
+/// # Errors
+/// As [`sub_topologies`].
+pub fn global(topology: &Topology) -> Result<SubTopology> {
+    united(topology, true)
+}
+
+fn united(topology: &Topology, global: bool) -> Result<SubTopology> {
+    let parts = sub_topologies(topology)?.into_iter().filter(|sub| sub.global == global);
+    let mut nodes: Vec<NodeId> = parts.flat_map(|sub| sub.nodes).collect();
+    nodes.sort();
+    Ok(sub_topology(topology, 0, nodes))
 }
 
 fn root(group: &[usize], mut n: usize) -> usize {
@@ -86,7 +102,8 @@ fn sub_topology(topology: &Topology, id: usize, nodes: Vec<NodeId>) -> SubTopolo
             stores.push(store.into());
         }
     }
-    SubTopology { id, nodes, source_topics, sink_topics, stores }
+    let global = stores.iter().any(|store| topology.global_stores.contains(store));
+    SubTopology { id, nodes, source_topics, sink_topics, stores, global }
 }
 
 #[cfg(test)]

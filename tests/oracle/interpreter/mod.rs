@@ -1,6 +1,7 @@
 //! Builds a topology from the steps of a case: one call of the DSL per step.
 
 mod aggregations;
+mod globals;
 mod joins;
 mod keys;
 mod options;
@@ -19,8 +20,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use watersmeet::dsl::{
-    CogroupedKStream, Defaults, KGroupedStream, KGroupedTable, KStream, KTable, SessionWindowedCogroupedKStream,
-    SessionWindowedKStream, StreamsBuilder, TimeWindowedCogroupedKStream, TimeWindowedKStream,
+    CogroupedKStream, Defaults, GlobalKTable, KGroupedStream, KGroupedTable, KStream, KTable,
+    SessionWindowedCogroupedKStream, SessionWindowedKStream, StreamsBuilder, TimeWindowedCogroupedKStream,
+    TimeWindowedKStream,
 };
 use watersmeet::windows::Windowed;
 
@@ -34,6 +36,7 @@ pub enum Handle {
     WindowedStream(KStream<Windowed<Var>, Var>),
     Table(KTable<Var, Val>),
     WindowedTable(KTable<Windowed<Var>, Val>),
+    GlobalTable(GlobalKTable<Var, Val>),
     GroupedStream(KGroupedStream<Var, Var>),
     GroupedTable(Rc<KGroupedTable<Var, Var>>),
     TimeWindowed(TimeWindowedKStream<Var, Var>),
@@ -164,6 +167,9 @@ impl Interpreter {
         match step.text("op")? {
             "stream" => self.stream(step),
             "table" => self.table(step),
+            "global_table" => self.global_table(step),
+            "global_store" => self.global_store(step),
+            "stream_global_table_join" => self.stream_global_table_join(step),
             "filter" => on!(self, step, filter, filter_table, false),
             "filter_not" => on!(self, step, filter, filter_table, true),
             "map" => on!(self, step, stream map),

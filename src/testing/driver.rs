@@ -292,7 +292,8 @@ impl Inner {
     }
 
     pub(super) fn reads(&self, topic: &str) -> bool {
-        self.app.plan.source_topics().contains(topic)
+        let plan = &self.app.plan;
+        plan.source_topics().contains(topic) || plan.global.source_topics.iter().any(|t| t.plain() == topic)
     }
 
     /// An error ends the thread.

@@ -3,9 +3,13 @@
 use super::graph::{GraphNode, Role};
 use super::writer::Writer;
 use super::{Joined, KStream, KTable};
+use crate::error::{Error, Kind};
 use crate::operators::Port;
+use crate::operators::grace_join::{BufferTime, GraceBuffer, GraceJoin};
 use crate::operators::stream_table_join::StreamTableJoin;
 use crate::record::Data;
+use crate::serdes::SerdeRef;
+use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use crate::topology::{Build, NodeId};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -82,19 +86,37 @@ impl<K: Data, V: Data> KStream<K, V> {
         let key = table.key.clone().or_else(|| stream.key.clone());
         let join = Arc::new(join);
         let stores = view.stores.clone();
+        let grace = joined.grace_ms.and_then(|grace_ms| {
+            let serdes = (joined.key.or(stream.key.clone()), joined.value.or(stream.value.clone()));
+            let (Some(key), Some(value)) = serdes else {
+                let error = Error::new(Kind::Topology, "records wait in a store, and it is not known how to write them");
+                self.graph.fail(error.node(&name).hint("give the stream's serdes with Joined::with"));
+                return None;
+            };
+            Some(Grace { grace_ms, key, value })
+        });
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
+            let buffer = grace.as_ref().map(|grace| grace.buffer(name, writer, &stores));
+            let waiting = grace.zip(buffer.as_ref().map(|buffer| buffer.name.clone()));
             let node = writer.processor(name, parents, move |build: &mut Build, out: Port<K, R>| {
                 let join = join.clone();
-                Box::new(StreamTableJoin {
+                let join = StreamTableJoin {
                     node: build.node.clone(),
                     left,
                     table: (view.make)(build),
                     join: move |k: &K, v: V, t: Option<T>| join(k, v, t),
                     out,
                     values: PhantomData,
-                }) as Port<K, V>
+                };
+                match &waiting {
+                    None => Box::new(join) as Port<K, V>,
+                    Some((grace, buffer)) => Box::new(GraceJoin { join, buffer: grace.open(build, buffer) }),
+                }
             });
             stores.iter().for_each(|store| writer.connect(node, store));
+            if let Some(buffer) = buffer {
+                writer.store(buffer, &[node]);
+            }
             node
         };
         let node = self.graph.add(GraphNode {
@@ -106,5 +128,44 @@ impl<K: Data, V: Data> KStream<K, V> {
             ..GraphNode::default()
         });
         KStream::new(self.graph.clone(), node, stream.sources, (key, None))
+    }
+}
+
+/// How long records wait, and how they are kept meanwhile.
+struct Grace<K, V> {
+    grace_ms: i64,
+    key: SerdeRef<K>,
+    value: SerdeRef<V>,
+}
+
+impl<K: Data, V: Data> Grace<K, V> {
+    /// The store in which the records of the node `name` wait; the tables that they wait for have to remember so long.
+    fn buffer(&self, name: &str, writer: &mut Writer, tables: &[String]) -> StoreSpec {
+        for table in tables {
+            let what = match writer.store_kind(table) {
+                Some(StoreKind::Versioned { history_ms }) if history_ms >= self.grace_ms => continue,
+                Some(StoreKind::Versioned { history_ms }) => {
+                    format!("history of {history_ms} ms is shorter than the grace period of {} ms", self.grace_ms)
+                }
+                _ => "a join with a grace period needs a versioned table".into(),
+            };
+            let error = Error::new(Kind::Topology, what).node(name).store(table);
+            writer.fail(error.hint("use Materialized::versioned with a history of at least the grace period"));
+        }
+        StoreSpec {
+            name: format!("{name}-Buffer"),
+            engine: Engine::RocksDb,
+            kind: StoreKind::KeyValue { timestamped: false },
+            changelog: Changelog::Own { config: Vec::new() },
+            cached: false,
+        }
+    }
+
+    fn open(&self, build: &mut Build, store: &str) -> GraceBuffer<K, V> {
+        let store = build.store(store);
+        let (hook, observed_ms) = BufferTime::new(store);
+        build.hook(store, hook);
+        let (key, value) = (self.key.clone(), self.value.clone());
+        GraceBuffer { store, key, value, grace_ms: self.grace_ms, observed_ms, sequence: 0 }
     }
 }

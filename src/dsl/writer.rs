@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::Data;
-use crate::state::{Changelog, Engine, StoreSpec};
+use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use crate::topology::{Build, InternalTopic, Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -121,6 +121,11 @@ impl Writer {
         if !stores.iter().any(|known| known == store) {
             stores.push(store.into());
         }
+    }
+
+    /// What the rows of a store are, if it has been added.
+    pub(crate) fn store_kind(&self, store: &str) -> Option<StoreKind> {
+        self.topology.stores.get(store).map(|spec| spec.kind)
     }
 
     /// The node of that name, if it has been written.

@@ -8,6 +8,7 @@ pub(crate) mod filter;
 pub(crate) mod foreign_key;
 pub(crate) mod getter;
 pub(crate) mod held;
+pub(crate) mod grace_join;
 mod hooks;
 pub(crate) mod map;
 pub mod process;

@@ -144,7 +144,7 @@ impl<K, V> Suppress<K, V> {
 }
 
 /// The record that causes a change.
-fn origin(cx: &Cx, timestamp_ms: Timestamp, headers: Headers) -> BufferOrigin {
+pub(super) fn origin(cx: &Cx, timestamp_ms: Timestamp, headers: Headers) -> BufferOrigin {
     let (partition, offset) = match &cx.current {
         Some(current) => (current.partition.clone(), current.raw.meta.offset),
         None => (Rc::new(crate::broker::TopicPartition::new("", -1)), -1),

@@ -89,7 +89,8 @@ impl<K: Data, V: Data> KStream<K, V> {
         let grace = joined.grace_ms.and_then(|grace_ms| {
             let serdes = (joined.key.or(stream.key.clone()), joined.value.or(stream.value.clone()));
             let (Some(key), Some(value)) = serdes else {
-                let error = Error::new(Kind::Topology, "records wait in a store, and it is not known how to write them");
+                let error =
+                    Error::new(Kind::Topology, "records wait in a store, and it is not known how to write them");
                 self.graph.fail(error.node(&name).hint("give the stream's serdes with Joined::with"));
                 return None;
             };

@@ -104,7 +104,11 @@ where
             return join.push(cx, record);
         }
         if record.key.is_null() {
-            return cx.faulty_record(Stage::Processing, &join.node, &"a record without a key cannot wait in the buffer");
+            return cx.faulty_record(
+                Stage::Processing,
+                &join.node,
+                &"a record without a key cannot wait in the buffer",
+            );
         }
         if let Err(error) = buffer.put(cx, &record) {
             return cx.faulty_record(Stage::Processing, &join.node, &error);

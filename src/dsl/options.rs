@@ -115,6 +115,8 @@ pub struct Materialized<K, V> {
     pub(crate) caching_off: bool,
     pub(crate) topic_config: Vec<(String, String)>,
     pub(crate) retention_ms: Option<i64>,
+    /// As `retention_ms`, but not in the changelog.
+    pub(crate) store_retention_ms: Option<i64>,
     /// A versioned store, and how long its history is.
     pub(crate) history_ms: Option<i64>,
     pub(crate) operator: Option<String>,
@@ -131,6 +133,7 @@ impl<K, V> Default for Materialized<K, V> {
             caching_off: false,
             topic_config: Vec::new(),
             retention_ms: None,
+            store_retention_ms: None,
             history_ms: None,
             operator: None,
         }
@@ -148,6 +151,7 @@ impl<K, V> Clone for Materialized<K, V> {
             caching_off: self.caching_off,
             topic_config: self.topic_config.clone(),
             retention_ms: self.retention_ms,
+            store_retention_ms: self.store_retention_ms,
             history_ms: self.history_ms,
             operator: self.operator.clone(),
         }
@@ -244,6 +248,14 @@ impl<K, V> Materialized<K, V> {
     #[doc(alias = "withRetention")]
     pub fn retention_ms(mut self, retention_ms: i64) -> Self {
         self.retention_ms = Some(retention_ms);
+        self
+    }
+
+    /// Keeps windows or sessions for this long in the store, but in its changelog only as long as they need. Kafka Streams
+    /// does so where it is given a store supplier.
+    #[doc(alias = "WindowBytesStoreSupplier")]
+    pub fn store_retention_ms(mut self, retention_ms: i64) -> Self {
+        self.store_retention_ms = Some(retention_ms);
         self
     }
 

@@ -118,7 +118,9 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         number: impl Fn(&N) -> i64 + Send + Sync + 'static,
         materialized: Materialized<K, N>,
     ) -> KTable<Windowed<K>, N> {
-        use_up_a_number(self.grouped.graph(), &materialized);
+        if matches!(self.shape, Shape::Time(_)) {
+            use_up_a_number(self.grouped.graph(), &materialized);
+        }
         self.aggregation("AGGREGATE", materialized, move |_, _, count: Option<N>| {
             let count = count.map_or(0, |count| number(&count));
             Updated { old: Some(make(count)), new: Some(make(count + 1)) }
@@ -302,6 +304,7 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
 }
 
 /// Kafka Streams uses up a number for a count without a name, for compatibility with its older versions; so names agree.
+/// Its sliding windows are younger than that.
 fn use_up_a_number<K, N>(graph: &Graph, materialized: &Materialized<K, N>) {
     if materialized.name.is_none() {
         let _used_up = graph.next_name("KSTREAM-AGGREGATE-STATE-STORE");

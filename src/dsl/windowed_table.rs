@@ -211,6 +211,9 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
                 Some(materialized) => {
                     let kind = table.kind(materialized.retention_ms);
                     let mut spec = materialized.spec(&table.store, kind, writer.defaults.engine);
+                    if let Some(retention_ms) = materialized.store_retention_ms {
+                        spec.keep_longer_than_changelog(retention_ms);
+                    }
                     // As in Kafka Streams, whose time-ordered stores have a cache only for windows at fixed times.
                     let fixed = matches!(table.frame, Frame::Time(Shape::Time(_)));
                     spec.cached &= fixed || table.emit == EmitStrategy::OnWindowUpdate;

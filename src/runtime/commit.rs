@@ -7,12 +7,13 @@
 //! A crash between two of these repeats records, and never loses one: outputs are out before the state says so, and the
 //! state is written before the group forgets the inputs. Do not reorder.
 
+use super::metadata::Metadata;
 use super::task::Task;
 use super::thread::Clients;
 use crate::broker::{Committed, Refused, TopicPartition};
 use crate::config::Policy;
 use crate::error::{Error, Kind, Result};
-use crate::record::{Headers, Timestamp};
+use crate::record::Headers;
 use crate::state::StoreId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,10 @@ pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: 
         let logged = logged_offsets(clients, task)?;
         task.cx.state.commit(&logged)?;
         task.cx.cache.committed();
+        let closed_ms = task.closed_ms();
         for input in &task.inputs {
-            let committed = Committed { offset: input.position, metadata: encode_metadata(input.time_ms) };
+            let metadata = Metadata { time_ms: input.time_ms, closed_ms: closed_ms.clone() }.encode();
+            let committed = Committed { offset: input.position, metadata };
             offsets.push(((*input.partition).clone(), committed));
         }
     }
@@ -124,56 +127,4 @@ fn send_dead_letter(clients: &mut Clients, topic: &Arc<str>, record: &Refused) -
         timestamp_ms: record.timestamp_ms,
         headers: &headers,
     })
-}
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// The metadata that Kafka Streams commits with an offset: base64 of the version (2) and the partition's time.
-/// Source: `TopicPartitionMetadata.encode`.
-pub(crate) fn encode_metadata(time_ms: Timestamp) -> String {
-    let mut bytes = [2u8; 9];
-    bytes[1..].copy_from_slice(&time_ms.to_be_bytes());
-    let mut text = String::with_capacity(12);
-    for three in bytes.chunks(3) {
-        let word = three.iter().fold(0usize, |word, byte| word << 8 | usize::from(*byte));
-        text.extend([18, 12, 6, 0].map(|shift| char::from(BASE64[word >> shift & 63])));
-    }
-    text
-}
-
-/// The partition's time out of that metadata; -1 (unknown) where it is something else. Versions 1 and 2 are read.
-pub(crate) fn decode_metadata(text: &str) -> Timestamp {
-    let digits: Option<Vec<usize>> = text.bytes().take(12).map(|c| BASE64.iter().position(|b| *b == c)).collect();
-    let Some(digits) = digits.filter(|digits| digits.len() == 12) else { return -1 };
-    let bytes: Vec<u8> = digits
-        .chunks(4)
-        .flat_map(|four| {
-            let word = four.iter().fold(0usize, |word, digit| word << 6 | digit);
-            [(word >> 16) as u8, (word >> 8) as u8, word as u8]
-        })
-        .collect();
-    match bytes.split_first() {
-        Some((1 | 2, time)) => time.first_chunk().map_or(-1, |time| Timestamp::from_be_bytes(*time)),
-        _ => -1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_is_what_kafka_streams_writes() {
-        assert_eq!(encode_metadata(1_700_000_000_000), "AgAAAYvP5WgA");
-        assert_eq!(decode_metadata("AgAAAYvP5WgA"), 1_700_000_000_000);
-        assert_eq!(decode_metadata("AgAAAYvP5XhoAAAAAQAAAAN3aW4AAAGLz+VoyA=="), 1_700_000_004_200);
-        assert_eq!(decode_metadata("Av//////////AAAAAQAA"), -1);
-    }
-
-    #[test]
-    fn metadata_of_others_is_unknown_time() {
-        assert_eq!(decode_metadata(""), -1);
-        assert_eq!(decode_metadata("not base64!!"), -1);
-        assert_eq!(decode_metadata("AAAAAYvP5WgA"), -1);
-    }
 }

@@ -3,6 +3,7 @@
 mod assignment;
 mod commit;
 mod global;
+mod metadata;
 mod prepare;
 mod queue;
 mod ready;

@@ -8,9 +8,11 @@ use crate::broker::{Outgoing, RawRecord, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::operators::punctuation::PunctuationType;
 use crate::operators::{Cx, Hooks, RecordContext};
+use crate::record::Timestamp;
 use crate::state::StoreId;
 use crate::state::restore::Restore;
 use crate::topology::Source;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -216,6 +218,12 @@ impl Task {
         self.hooks.restored(&mut self.cx)?;
         self.state = TaskStateName::Running;
         Ok(())
+    }
+
+    /// By store: up to which time its closed windows have been sent on.
+    pub(crate) fn closed_ms(&self) -> BTreeMap<String, Timestamp> {
+        let closed = self.stores.iter().zip(&self.cx.closed_ms);
+        closed.filter_map(|(store, closed_ms)| Some((store.clone(), (*closed_ms)?))).collect()
     }
 
     /// A commit is near: what nodes hold back goes on, down to the outbox.

@@ -1,6 +1,7 @@
 //! Opens a task: its state, its ports, its inputs; and brings its stores up to date.
 
 use super::commit::Changelogs;
+use super::metadata::Metadata;
 use super::queue::Input;
 use super::status::TaskStateName;
 use super::task::{Task, TaskId};
@@ -10,7 +11,6 @@ use crate::config::Policy;
 use crate::error::{Error, Kind, Result};
 use crate::operators::cx::Counts;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
-use crate::record::Timestamp;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::segmented::Segmented;
 use crate::state::versioned::Versioned;
@@ -19,8 +19,8 @@ use crate::topology::internal_topics::changelog_topic;
 use crate::topology::{Build, NodeId, NodeKind, Source};
 use std::collections::BTreeMap;
 
-/// Committed offset and partition time of each input partition; `None` where the group has committed none.
-type Positions = BTreeMap<TopicPartition, Option<(i64, Timestamp)>>;
+/// Committed offset and metadata of each input partition; `None` where the group has committed none.
+type Positions = BTreeMap<TopicPartition, Option<(i64, Metadata)>>;
 
 /// Opens the task `id` on these partitions. It is RESTORING where its changelogs hold what its stores do not, else RUNNING.
 pub(super) fn open(
@@ -61,7 +61,11 @@ pub(super) fn open(
     let (sources, bootstrap) = make_ports(app, nodes, &all, &mut cx, &mut hooks);
     let mut inputs = Vec::new();
     for tp in partitions {
-        let (offset, time_ms) = positions.get(tp).copied().flatten().unwrap_or((0, -1));
+        let known = positions.get(tp).cloned().flatten();
+        let (offset, Metadata { time_ms, closed_ms }) = known.unwrap_or_else(|| (0, Metadata::unknown()));
+        for (spec, closed) in specs.iter().zip(&mut cx.closed_ms) {
+            *closed = (*closed).max(closed_ms.get(&spec.name).copied());
+        }
         cx.stream_time_ms = cx.stream_time_ms.max(time_ms);
         let source = sources.iter().position(|(topics, _)| topics.iter().any(|t| **t == *tp.topic)).unwrap_or(0);
         let mut input = Input::new(tp.clone(), source, offset, time_ms);
@@ -199,7 +203,7 @@ fn start_restore(
         let bounds = clients.consumer.offset_bounds(&logs)?;
         for ((store, tp), bounds) in task.changelogs.0.iter().zip(bounds) {
             let end = match positions.get(tp) {
-                Some(committed) => committed.map_or(bounds.start, |(offset, _)| offset),
+                Some(committed) => committed.as_ref().map_or(bounds.start, |(offset, _)| *offset),
                 None => bounds.end,
             };
             let known = task.cx.state.committed_offset(*store, tp)?;

@@ -1,8 +1,9 @@
 //! A stream thread: owns its consumers, its producer, its tasks and their stores. `step` is one turn of the crank.
 
 use super::assignment;
-use super::commit::{self, decode_metadata};
+use super::commit;
 use super::global::GlobalTask;
+use super::metadata::Metadata;
 use super::prepare::Plan;
 use super::queue::Input;
 use super::shared::Shared;
@@ -310,7 +311,7 @@ impl StreamThread {
         let committed = self.clients.consumer.committed(partitions)?;
         let mut positions = BTreeMap::new();
         for (tp, committed) in partitions.iter().zip(&committed) {
-            let known = committed.as_ref().map(|c| (c.offset, decode_metadata(&c.metadata)));
+            let known = committed.as_ref().map(|c| (c.offset, Metadata::decode(&c.metadata)));
             positions.insert(tp.clone(), known);
         }
         for (id, inputs) in wanted {
@@ -319,7 +320,8 @@ impl StreamThread {
                 self.tasks.insert(id, task);
             }
         }
-        let start: Vec<_> = positions.iter().map(|(tp, known)| (tp.clone(), known.map(|(offset, _)| offset))).collect();
+        let start: Vec<_> =
+            positions.iter().map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
         self.clients.consumer.assign(&start)?;
         let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
         let hold: Vec<TopicPartition> =

@@ -106,6 +106,25 @@ impl StoreSpec {
     }
 }
 
+impl StoreSpec {
+    /// Windows and sessions are kept for `retention_ms` in the store; its changelog stays as it is.
+    pub(crate) fn keep_longer_than_changelog(&mut self, retention_ms: i64) {
+        let (StoreKind::Window { retention_ms: kept_ms, .. } | StoreKind::Session { retention_ms: kept_ms }) =
+            &mut self.kind
+        else {
+            return;
+        };
+        let logged_ms = std::mem::replace(kept_ms, retention_ms).saturating_add(CHANGELOG_EXTRA_MS);
+        if let Changelog::Own { config } = &mut self.changelog {
+            config.insert(0, ("retention.ms".into(), logged_ms.to_string()));
+        }
+    }
+}
+
+/// How much longer than their store changelogs keep windows, sessions and versions
+/// (`windowstore.changelog.additional.retention.ms`): wall clock and stream time are not the same.
+pub(crate) const CHANGELOG_EXTRA_MS: i64 = 86_400_000;
+
 /// A store of a task: index into its [`TaskState`]'s stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(pub usize);

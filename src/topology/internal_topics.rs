@@ -3,10 +3,7 @@
 //! Source: `InternalTopicConfig` and its kinds; KIP-150, KIP-889 for what is kept how long.
 
 use super::{TopicName, Topology};
-use crate::state::{Changelog, StoreKind, StoreSpec};
-
-/// How much longer than its store a changelog keeps what is deleted by time (`windowstore.changelog.additional.retention.ms`).
-const ADDITIONAL_RETENTION_MS: i64 = 86_400_000;
+use crate::state::{CHANGELOG_EXTRA_MS, Changelog, StoreKind, StoreSpec};
 
 /// What a topic is to the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +61,7 @@ fn changelog(store: &StoreSpec, application_id: &str) -> Option<InternalTopicSpe
         Changelog::Own { config } => (changelog_topic(application_id, &store.name), Purpose::Changelog, config),
         Changelog::Source { topic } => (topic.clone(), Purpose::SourceAsChangelog, &[]),
     };
-    let longer = |ms: i64| ms.saturating_add(ADDITIONAL_RETENTION_MS).to_string();
+    let longer = |ms: i64| ms.saturating_add(CHANGELOG_EXTRA_MS).to_string();
     let config = match store.kind {
         StoreKind::KeyValue { .. } | StoreKind::Buffer => settings(&[("cleanup.policy", "compact")], overrides),
         StoreKind::Window { retention_ms, duplicates, .. } => {

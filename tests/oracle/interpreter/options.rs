@@ -100,7 +100,11 @@ fn common<K, V>(mut materialized: Materialized<K, V>, fields: Fields) -> Materia
     if let (Some(retention_ms), true) =
         (fields.maybe_number("retention_ms"), fields.maybe_text("store") != Some("versioned"))
     {
-        materialized = materialized.retention_ms(retention_ms);
+        let supplier = fields.maybe_text("store").is_some_and(|store| store.starts_with("supplier_"));
+        materialized = match supplier {
+            true => materialized.store_retention_ms(retention_ms),
+            false => materialized.retention_ms(retention_ms),
+        };
     }
     let settings = fields.get("logging").and_then(|logging| logging.as_object());
     for (key, value) in settings.into_iter().flatten() {

@@ -224,6 +224,8 @@ pub struct Outgoing<'a> {
 pub struct Refused {
     /// Where it should have gone.
     pub topic: Arc<str>,
+    /// The partition, as far as it was chosen.
+    pub partition: Option<i32>,
     /// Its key, for the dead letter.
     pub key: Option<Vec<u8>>,
     /// Its value, for the dead letter.

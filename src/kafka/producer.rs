@@ -122,6 +122,8 @@ impl KafkaProducer {
                     self.failed += 1;
                     self.refused.push(refused(record));
                 }
+                // librdkafka repeats this one at every attempt to connect; health shows it as long as it lasts.
+                Happened::Error(RDKafkaErrorCode::AllBrokersDown, words) => tracing::debug!("producing: {words}"),
                 Happened::Error(code, words) => tracing::warn!("producing: {words} ({code:?})"),
                 _ => {}
             }
@@ -159,6 +161,7 @@ impl Producer for KafkaProducer {
                 self.check_fatal()?;
                 self.refused.push(Refused {
                     topic: record.topic.clone(),
+                    partition: record.partition,
                     key: record.key.map(<[u8]>::to_vec),
                     value: record.value.map(<[u8]>::to_vec),
                     headers: record.headers.clone(),
@@ -253,6 +256,7 @@ fn refused(record: Undelivered) -> Refused {
     Refused {
         error: at(code::error(record.code, "producing"), &topic, record.partition),
         topic,
+        partition: (record.partition >= 0).then_some(record.partition),
         key: record.key,
         value: record.value,
         headers: record.headers,

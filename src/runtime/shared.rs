@@ -2,6 +2,7 @@
 
 use super::status::{State, StreamsStatus, ThreadState, ThreadStatus, Totals, Trouble};
 use crate::clock::Clock;
+use crate::error::Kind;
 use crate::operators::cx::Counts;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,8 @@ struct Inner {
     state: State,
     since_ms: i64,
     reason: String,
+    /// The kind of the error that ended the client.
+    failure: Option<Kind>,
     has_been_running: bool,
     threads: BTreeMap<usize, ThreadStatus>,
     trouble: Option<Trouble>,
@@ -61,6 +64,7 @@ impl Shared {
             state: State::Created,
             since_ms: clock.now_ms(),
             reason: String::from("not started"),
+            failure: None,
             has_been_running: false,
             threads: BTreeMap::new(),
             trouble: None,
@@ -92,6 +96,16 @@ impl Shared {
     }
 
     /// Moves the client to `to`. What is not legal is ignored, as Kafka Streams does for a client on its way down.
+    /// Notes what kind of error ends the client; the first one counts.
+    pub(crate) fn failed(&self, kind: Kind) {
+        self.lock().failure.get_or_insert(kind);
+    }
+
+    /// The kind of the error that ended the client.
+    pub(crate) fn failure(&self) -> Option<Kind> {
+        self.lock().failure
+    }
+
     pub(crate) fn transition(&self, to: State, reason: impl Into<String>) {
         self.lock().go(to, reason.into(), self.clock.now_ms());
         self.changed.notify_all();

@@ -23,6 +23,8 @@ pub enum Ended {
     DeadlineMissed,
     /// The client is in ERROR: the reason.
     Failed(String),
+    /// The client is in ERROR because topics and topology do not fit together: the reason. Starting again will not help.
+    DoesNotFit(String),
 }
 
 impl Ended {
@@ -31,6 +33,7 @@ impl Ended {
         match self {
             Ended::Drained => 0,
             Ended::Failed(_) => 1,
+            Ended::DoesNotFit(_) => 3,
             Ended::DeadlineMissed => 4,
         }
     }
@@ -200,6 +203,7 @@ fn replace_delay((count, last): &mut (u32, Instant)) -> Duration {
 }
 
 fn fail(shared: &Shared, error: &Error) {
+    shared.failed(error.kind());
     shared.transition(State::PendingError, error.to_string());
     shared.stop();
 }
@@ -232,6 +236,7 @@ pub(super) fn run_until_signal(app: &App) -> Result<Ended> {
         if app.shared.wait_for(&[State::Error, State::NotRunning], Duration::from_millis(100)) {
             return Ok(match app.shared.state() {
                 State::NotRunning => Ended::Drained,
+                _ if app.shared.failure() == Some(Kind::Topology) => Ended::DoesNotFit(app.shared.status().reason),
                 _ => Ended::Failed(app.shared.status().reason),
             });
         }

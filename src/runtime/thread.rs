@@ -202,6 +202,10 @@ impl StreamThread {
     fn join_group(&mut self) -> Result {
         let app = self.app.clone();
         let mut counts = app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if app.shared.is_stopping() {
+            // Another thread looked in vain meanwhile, and the client is to end: the next turn sees it.
+            return Ok(());
+        }
         if counts.is_none() {
             *counts = Some(app.plan.prepare(&mut *app.broker.admin()?, &app.config)?);
             app.shared.broker_trouble(None);

@@ -167,8 +167,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// Counts the records of each key.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
-        let value = materialized.value.clone().or_else(|| Some(i64::serde()));
-        self.count_with(|n| n, |n| *n, Materialized { value, ..materialized })
+        let (given, value) = (materialized.is_given(), materialized.value.clone().or_else(|| Some(i64::serde())));
+        self.counted(given, |n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
@@ -178,7 +178,17 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         number: impl Fn(&N) -> i64 + Send + Sync + 'static,
         materialized: Materialized<K, N>,
     ) -> KTable<K, N> {
-        if materialized.name.is_none() {
+        self.counted(materialized.is_given(), make, number, materialized)
+    }
+
+    fn counted<N: Data>(
+        &self,
+        given: bool,
+        make: impl Fn(i64) -> N + Send + Sync + 'static,
+        number: impl Fn(&N) -> i64 + Send + Sync + 'static,
+        materialized: Materialized<K, N>,
+    ) -> KTable<K, N> {
+        if given && materialized.name.is_none() {
             // Kafka Streams uses up a number here, for compatibility with its older versions; so names agree.
             let _used_up = self.graph().next_name("KSTREAM-AGGREGATE-STATE-STORE");
         }

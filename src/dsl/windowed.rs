@@ -107,8 +107,8 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
     /// Counts the records of each key and window.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
-        let value = materialized.value.clone().or_else(|| Some(i64::serde()));
-        self.count_with(|n| n, |n| *n, Materialized { value, ..materialized })
+        let (given, value) = (materialized.is_given(), materialized.value.clone().or_else(|| Some(i64::serde())));
+        self.counted(given, |n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
@@ -118,7 +118,17 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         number: impl Fn(&N) -> i64 + Send + Sync + 'static,
         materialized: Materialized<K, N>,
     ) -> KTable<Windowed<K>, N> {
-        if matches!(self.shape, Shape::Time(_)) {
+        self.counted(materialized.is_given(), make, number, materialized)
+    }
+
+    fn counted<N: Data>(
+        &self,
+        given: bool,
+        make: impl Fn(i64) -> N + Send + Sync + 'static,
+        number: impl Fn(&N) -> i64 + Send + Sync + 'static,
+        materialized: Materialized<K, N>,
+    ) -> KTable<Windowed<K>, N> {
+        if given && matches!(self.shape, Shape::Time(_)) {
             use_up_a_number(self.grouped.graph(), &materialized);
         }
         self.aggregation("AGGREGATE", materialized, move |_, _, count: Option<N>| {
@@ -197,8 +207,8 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
 
     /// Counts the records of each key and session.
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
-        let value = materialized.value.clone().or_else(|| Some(i64::serde()));
-        self.count_with(|n| n, |n| *n, Materialized { value, ..materialized })
+        let (given, value) = (materialized.is_given(), materialized.value.clone().or_else(|| Some(i64::serde())));
+        self.counted(given, |n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
@@ -208,7 +218,19 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         number: impl Fn(&N) -> i64 + Send + Sync + 'static,
         materialized: Materialized<K, N>,
     ) -> KTable<Windowed<K>, N> {
-        use_up_a_number(self.grouped.graph(), &materialized);
+        self.counted(materialized.is_given(), make, number, materialized)
+    }
+
+    fn counted<N: Data>(
+        &self,
+        given: bool,
+        make: impl Fn(i64) -> N + Send + Sync + 'static,
+        number: impl Fn(&N) -> i64 + Send + Sync + 'static,
+        materialized: Materialized<K, N>,
+    ) -> KTable<Windowed<K>, N> {
+        if given {
+            use_up_a_number(self.grouped.graph(), &materialized);
+        }
         let (make, number) = (Arc::new(make), Arc::new(number));
         let number_of = number.clone();
         let sum = move |a: Option<&N>, more: i64| Some(make(a.map_or(0, |a| number(a)) + more));

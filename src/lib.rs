@@ -37,7 +37,11 @@ pub mod processor {
         FixedKeyRecord, Processor, ProcessorContext, RecordMetadata, ValueContext, ValueProcessor,
     };
     pub use crate::operators::punctuation::{Punctuation, PunctuationType, ScheduleId};
-    pub use crate::operators::store_views::{KeyValueStore, StateStore, StoreContext, TimestampedKeyValueStore};
+    pub use crate::operators::store_views::{
+        KeyValueStore, SessionRow, SessionStore, StateStore, StoreContext, TimestampedKeyValueStore, VersionedRecord,
+        VersionedStore, WindowRow, WindowStore,
+    };
+    pub use crate::state::versioned::Placed;
 }
 
 /// Everything that a topology usually needs.

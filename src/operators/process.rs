@@ -304,7 +304,7 @@ impl<K, V, K2, V2> Hook for ProcessNode<K, V, K2, V2> {
     }
 
     fn punctuate(&mut self, cx: &mut Cx, punctuation: Punctuation) -> Result {
-        let time_ms = cx.stream_time_ms;
+        let time_ms = punctuation.time_ms;
         self.call(cx, time_ms, |processor, context| processor.punctuate(context, punctuation))
     }
 

@@ -2,6 +2,8 @@
 
 use super::driver::{Inner, TopologyTestDriver};
 use crate::error::{Error, Kind, Result};
+use crate::operators::Cx;
+use crate::operators::store_views::StateStore;
 use crate::record::Timestamp;
 use crate::state::buffer_value::{BufferValue, Bytes};
 use crate::state::segmented::Keys;
@@ -88,6 +90,37 @@ impl TopologyTestDriver {
     #[doc(alias = "getStateStore")]
     pub fn store_rows(&self, name: &str) -> Result<Vec<StoreRow>> {
         self.inner(|inner| rows(inner, name))
+    }
+}
+
+impl TopologyTestDriver {
+    /// Lets `f` look into a store as a processor would, in the first task that has it.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// use watersmeet::processor::TimestampedKeyValueStore;
+    /// use watersmeet::serdes::DefaultSerde;
+    /// use watersmeet::testing::TopologyTestDriver;
+    ///
+    /// let builder = StreamsBuilder::new();
+    /// builder.table("names", Consumed::<String, String>::default(), Materialized::memory("names-store"));
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.create_input_topic("names", Produced::<String, String>::default()).pipe_at("u1", "Ada", 5)?;
+    ///
+    /// let names = TimestampedKeyValueStore::<String, String>::store("names-store", String::serde(), String::serde());
+    /// let row = driver.look_into(&names, |names, context| names.get(context, &"u1".into()))?;
+    /// assert_eq!(row, Some(("Ada".into(), 5)));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such store, or the driver's thread has ended; those of `f`.
+    pub fn look_into<S, T>(&self, store: &StateStore<S>, f: impl FnOnce(&mut S, &mut Cx) -> Result<T>) -> Result<T> {
+        self.inner(|inner| {
+            let unknown = || Error::new(Kind::Topology, "no running task has a store of this name").store(store.name());
+            let (cx, id) = inner.thread()?.contexts(store.name()).next().ok_or_else(unknown)?;
+            f(&mut store.open(id), cx)
+        })
     }
 }
 

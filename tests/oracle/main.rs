@@ -6,8 +6,10 @@ mod case;
 mod compare;
 mod functions;
 mod interpreter;
+mod processors;
 mod report;
 mod run;
+mod store_commands;
 mod stores;
 mod val;
 

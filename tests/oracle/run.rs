@@ -1,7 +1,8 @@
 //! Runs one case through the library and writes down everything that came out.
 
 use super::case::{Fields, Stop};
-use super::interpreter::{Interpreter, Types};
+use super::interpreter::{Contents, Interpreter, Types};
+use super::store_commands::AnyStore;
 use super::stores;
 use super::val::{Type, base64, from_base64, render};
 use serde_json::{Map, Value, json};
@@ -71,6 +72,7 @@ struct Run<'a> {
     /// Only `commit` events commit, and the end.
     explicit: bool,
     outputs: Vec<Value>,
+    queries: Vec<Value>,
 }
 
 impl<'a> Run<'a> {
@@ -96,10 +98,13 @@ impl<'a> Run<'a> {
         let commits = if explicit { Commits::Explicit } else { Commits::Each };
         let options = DriverOptions { start_ms, commits, ..DriverOptions::default() };
         let driver = attempt("start", None, || TopologyTestDriver::with(topology, settings, options))?;
-        let mut run = Run { case, interpreter, driver, explicit, outputs: Vec::new() };
+        let mut run = Run { case, interpreter, driver, explicit, outputs: Vec::new(), queries: Vec::new() };
         let outcome = run.events();
         answer.insert("outputs".into(), json!(run.outputs));
         answer.insert("side_effects".into(), json!(run.interpreter.effects.all()));
+        if !run.queries.is_empty() {
+            answer.insert("queries".into(), json!(run.queries));
+        }
         answer.insert("metrics".into(), json!({"dropped_records": run.dropped()}));
         outcome?;
         let stores = attempt("stores", None, || stores::all(&run.driver, &run.interpreter))?;
@@ -117,6 +122,8 @@ impl<'a> Run<'a> {
                 let outcome = attempt("event", Some(number), || self.driver.advance_wall_clock_ms(by_ms));
                 self.collect(number);
                 outcome?;
+            } else if let Some(query) = fields.fields("query") {
+                self.query(number, query)?;
             } else if fields.get("commit").is_some() {
                 self.commit(number)?;
             } else {
@@ -127,6 +134,23 @@ impl<'a> Run<'a> {
         self.interpreter.effects.event.store(end, Ordering::Relaxed);
         // A commit may send records through internal topics, which makes more to commit.
         while self.explicit && self.commit(end)? {}
+        Ok(())
+    }
+
+    fn query(&mut self, number: usize, query: Fields) -> Result<(), Failure> {
+        let (name, command) = (query.text("store")?, query.text("command")?);
+        let (key, value) = match self.interpreter.contents(name) {
+            Contents::Rows(key, value) => (key, value),
+            _ => return Err(Failure::Stop(Stop::Case(format!("no store with the name '{name}'")))),
+        };
+        let spec = self.driver.stores().into_iter().find(|spec| spec.name == name);
+        let spec = spec.ok_or_else(|| format!("no store with the name '{name}'"))?;
+        let store = AnyStore::of(name, spec.kind, &key, &value).ok_or("no commands on such a store")?;
+        let own = key.read(&query.0["key"])?;
+        let ask = || store.ask(&self.driver, &key, &own, command);
+        let result = attempt("event", Some(number), ask)?;
+        let result: Vec<Value> = result.into_iter().map(|(key, value)| json!([key, value])).collect();
+        self.queries.push(json!({"event": number, "result": result}));
         Ok(())
     }
 

@@ -5,12 +5,14 @@ mod globals;
 mod joins;
 mod keys;
 mod options;
+mod processors;
 mod streams;
 mod tables;
 mod windowed;
 
 use crate::aggregators::Aggregator;
 use crate::case::{Fields, Stop};
+use crate::store_commands::AnyStore;
 use crate::val::{Type, Val, Var, render};
 use keys::Key;
 use serde_json::{Value, json};
@@ -119,6 +121,8 @@ pub struct Interpreter {
     dynamic_sinks: BTreeMap<String, Types>,
     /// Stores with a name.
     pub stores: BTreeMap<String, Types>,
+    /// Stores that were added for processors, and the types of their keys.
+    pub own_stores: BTreeMap<String, (AnyStore, Type)>,
     /// Stores that are named after their operator.
     special: BTreeMap<String, Contents>,
     /// Of each step that makes something: the numbers of the names that it made, and the types of what it made.
@@ -147,6 +151,7 @@ impl Interpreter {
             dynamic_sinks: BTreeMap::new(),
             stores: BTreeMap::new(),
             special: BTreeMap::new(),
+            own_stores: BTreeMap::new(),
             steps: Vec::new(),
         }
     }
@@ -197,6 +202,9 @@ impl Interpreter {
             "windowed_by" => self.windowed_by(step),
             "fk_join" => self.fk_join(step),
             "stream_stream_join" => self.stream_stream_join(step),
+            "add_store" => self.add_store(step),
+            "process" => self.process(step),
+            "process_values" => self.process_values(step),
             "stream_table_join" => self.stream_table_join(step),
             op => Err(Stop::NotYet(op.into())),
         }

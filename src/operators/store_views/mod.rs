@@ -1,9 +1,17 @@
 //! Stores as processors see them: typed, written through to the changelog.
 
+mod session;
+mod versioned;
+mod window;
+
+pub use session::{SessionRow, SessionStore};
+pub use versioned::{VersionedRecord, VersionedStore};
+pub use window::{WindowRow, WindowStore};
+
 use super::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::record::Timestamp;
-use crate::serdes::{SerdeError, SerdeRef};
+use crate::serdes::{Encoded, SerdeError, SerdeRef};
 use crate::state::{Changelog, Engine, StoreId, StoreKind, StoreSpec, timestamped};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -277,6 +285,9 @@ pub(crate) fn rows_between<K>(
     // The end is excluded below: the smallest key behind `to` is `to` with a zero byte.
     let to = to.map(|key| encode(serde, key)).transpose()?.map(|key| [&key[..], &[0]].concat());
     let mut rows = Vec::new();
+    if from.as_ref().zip(to.as_ref()).is_some_and(|(from, to)| from > to) {
+        return Ok(rows);
+    }
     cx.state.range(store, from.as_deref(), to.as_deref(), &mut |key, row| {
         rows.push((key.to_vec(), row.to_vec()));
         true
@@ -286,8 +297,11 @@ pub(crate) fn rows_between<K>(
 
 pub(crate) fn encode<T>(serde: &SerdeRef<T>, value: &T) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    serde.serialize(value, &mut bytes).map_err(|error| wrong(Kind::User, "encode", &error))?;
-    Ok(bytes)
+    match serde.serialize(value, &mut bytes) {
+        Ok(Encoded::Bytes) => Ok(bytes),
+        Ok(Encoded::Null) => Err(Error::new(Kind::User, "a key or value of a store is null")),
+        Err(error) => Err(wrong(Kind::User, "encode", &error)),
+    }
 }
 
 pub(crate) fn decode<T>(serde: &SerdeRef<T>, bytes: &[u8]) -> Result<T> {

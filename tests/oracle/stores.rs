@@ -26,6 +26,9 @@ fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Res
         StoreKind::Buffer => return buffer(driver, &spec.name),
     };
     let mut rows = driver.store_rows(&spec.name)?;
+    if let Contents::Held(grace_ms) = contents {
+        return Ok(held(&rows, grace_ms));
+    }
     // The sort is stable: rows of equal key and time stay in the order in which they came.
     rows.sort_by(|a, b| (&a.key, a.window).cmp(&(&b.key, b.window)));
     if let StoreKind::Versioned { .. } = spec.kind {
@@ -60,6 +63,42 @@ fn buffer(driver: &TopologyTestDriver, name: &str) -> Result<Value, Error> {
     Ok(all)
 }
 
+/// The records that a join with a grace period holds back. Behind each value is a time that this buffer does not need, and
+/// the oldest time is what Kafka Streams takes for it: the first that is not over.
+fn held(rows: &[StoreRow], grace_ms: i64) -> Value {
+    let entry = |row: &StoreRow| json!({"k": base64(&row.key), "v": base64(&row.value[..row.value.len() - 8])});
+    let entries: Vec<Value> = rows.iter().map(entry).collect();
+    let mut all = json!({"type": "buffer", "records": rows.len(), "entries": entries});
+    let time = |row: &StoreRow| row.key[1..].first_chunk().map(|time| i64::from_be_bytes(*time));
+    if let Some(last_ms) = rows.iter().filter_map(time).max() {
+        all["min_timestamp"] = json!(last_ms - grace_ms + 1);
+    }
+    all
+}
+
+/// The key of a record that has met none of the other side: time, side, key.
+fn waiting_key(bytes: &[u8], key: &Type) -> Option<Value> {
+    let (time, rest) = bytes.split_first_chunk::<8>()?;
+    let (side, rest) = rest.split_first()?;
+    let side = if *side == 1 { "left" } else { "right" };
+    Some(json!({"key": decode(key, rest), "ts": i64::from_be_bytes(*time), "side": side}))
+}
+
+/// The last of the values under such a key: each has its length and its side before it.
+fn waiting_value(bytes: &[u8], left: &Type, right: &Type) -> Option<Value> {
+    let mut rest = bytes.get(5..)?;
+    let mut last = None;
+    while let Some((len, behind)) = rest.split_first_chunk::<4>() {
+        let (value, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        rest = behind;
+        last = Some(value);
+    }
+    Some(match last?.split_first()? {
+        (1, value) => json!({"left": decode(left, value)}),
+        (_, value) => json!({"right": decode(right, value)}),
+    })
+}
+
 /// A key with its versions.
 fn versioned(versions: &[StoreRow], contents: &Contents) -> Value {
     let version = |row: &StoreRow| {
@@ -92,7 +131,8 @@ fn decode(r#type: &Type, bytes: &[u8]) -> Value {
 fn key(bytes: &[u8], contents: &Contents) -> Value {
     match contents {
         Contents::Rows(key, _) => decode(key, bytes),
-        Contents::Subscriptions(_) | Contents::Unknown => json!(base64(bytes)),
+        Contents::Waiting { key, .. } => waiting_key(bytes, key).unwrap_or_else(|| json!(base64(bytes))),
+        Contents::Subscriptions(_) | Contents::Held(_) | Contents::Unknown => json!(base64(bytes)),
     }
 }
 
@@ -102,7 +142,10 @@ fn value(bytes: &[u8], contents: &Contents) -> Value {
         Contents::Subscriptions(primary_key) => {
             subscription(bytes, primary_key).unwrap_or_else(|| json!(base64(bytes)))
         }
-        Contents::Unknown => json!(base64(bytes)),
+        Contents::Waiting { left, right, .. } => {
+            waiting_value(bytes, left, right).unwrap_or_else(|| json!(base64(bytes)))
+        }
+        Contents::Held(_) | Contents::Unknown => json!(base64(bytes)),
     }
 }
 

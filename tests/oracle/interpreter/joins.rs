@@ -1,8 +1,9 @@
 //! Steps that join two streams.
 
-use super::{Handle, Interpreter, same};
+use super::{Contents, Handle, Interpreter, same};
 use crate::aggregators::joiner;
 use crate::case::{Fields, Stop};
+use crate::val::Type;
 use watersmeet::dsl::StreamJoined;
 use watersmeet::state::Engine;
 use watersmeet::windows::JoinWindows;
@@ -38,7 +39,27 @@ impl Interpreter {
                 left.outer_join_stream(&right, join, windows, joined)
             }
         };
+        self.name_stores(step, &key, left_type, right_type)?;
         self.put(step, Handle::Stream(stream), key, joiner.out)
+    }
+
+    /// The stores of the two sides, and that of the records that wait for another.
+    fn name_stores(&mut self, step: Fields, key: &Type, left: Type, right: Type) -> Result<(), Stop> {
+        let kind = step.text("type")?;
+        let this = if kind == "outer" { ("OUTERTHIS", "outer-this") } else { ("JOINTHIS", "this") };
+        let other = if kind == "inner" { ("JOINOTHER", "other") } else { ("OUTEROTHER", "outer-other") };
+        // The last five names were those of two nodes that keep records, two that join, and one that brings together.
+        let number = self.builder.names_made() - 3;
+        let store = |(generated, given), number| match step.maybe_text("store_name") {
+            Some(name) => format!("{name}-{given}-join-store"),
+            None => format!("KSTREAM-{generated}-{number:010}-store"),
+        };
+        let shared = ("OUTERSHARED", if kind == "left" { "left-shared" } else { "outer-shared" });
+        let waiting = Contents::Waiting { key: key.clone(), left: left.clone(), right: right.clone() };
+        self.special.insert(store(shared, number), waiting);
+        self.special.insert(store(this, number), Contents::Rows(key.clone(), left));
+        self.special.insert(store(other, number + 1), Contents::Rows(key.clone(), right));
+        Ok(())
     }
 }
 

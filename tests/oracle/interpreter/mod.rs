@@ -136,6 +136,14 @@ pub enum Contents {
     Rows(Type, Type),
     /// The subscriptions of a foreign-key join, with primary keys of this type.
     Subscriptions(Type),
+    /// Records of a join of two streams that have met none of the other side.
+    Waiting {
+        key: Type,
+        left: Type,
+        right: Type,
+    },
+    /// Records of a stream that wait for a table for so many milliseconds.
+    Held(i64),
     Unknown,
 }
 

@@ -202,6 +202,12 @@ impl Interpreter {
             "inner" => stream.join_with(&table, move |k, v, row| f(k, &v, &Some(row)), joined),
             _ => stream.left_join_with(&table, move |k, v, row| f(k, &v, &row), joined),
         };
+        if let Some(grace_ms) = step.maybe_number("grace_ms") {
+            let prefix = if step.text("type")? == "inner" { "KSTREAM-JOIN" } else { "KSTREAM-LEFTJOIN" };
+            let generated = format!("{prefix}-{:010}", self.builder.names_made() - 1);
+            let node = step.named().map_or(generated, str::to_owned);
+            self.special.insert(format!("{node}-Buffer"), Contents::Held(grace_ms));
+        }
         self.put(step, Handle::Stream(stream), key, joiner.out)
     }
 }

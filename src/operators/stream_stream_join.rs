@@ -303,6 +303,9 @@ impl Cx {
             let origin = Origin::new(log_ms, Headers::default(), self.current.as_ref());
             return self.cache.hold(store, key, value, None, origin);
         }
+        if let Some(evicted) = self.state.evicted(store).map(<[u8]>::to_vec) {
+            self.log(store, &evicted, None, log_ms, Headers::default());
+        }
         self.log(store, key, value, log_ms, Headers::default());
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod change_buffer;
 pub mod directory;
 mod global;
 pub(crate) mod join_list;
+mod lru;
 mod memory;
 mod overlay;
 pub mod restore;
@@ -31,6 +32,13 @@ pub enum Engine {
     RocksDb,
     /// In memory; filled again from the changelog at each start.
     Memory,
+    /// In memory, and only as many rows as this: the one that was not used for the longest time makes room for a new one.
+    /// For key-value stores.
+    #[doc(alias = "lruMap")]
+    MemoryLru {
+        /// The largest number of rows.
+        max_entries: usize,
+    },
 }
 
 /// Where a store's contents can be read again from after its local copy is lost.

@@ -160,7 +160,7 @@ impl Segmented {
     ) -> Result<bool> {
         self.observed_ms = self.observed_ms.max(time_ms);
         let alive = match self.engine {
-            Engine::Memory => time_ms > self.observed_ms.saturating_sub(self.retention_ms),
+            Engine::Memory | Engine::MemoryLru { .. } => time_ms > self.observed_ms.saturating_sub(self.retention_ms),
             Engine::RocksDb => self.segment(time_ms) >= self.first_live_segment(),
         };
         let segment = self.segment(time_ms);
@@ -231,7 +231,7 @@ impl Segmented {
     pub fn fetch(&mut self, state: &TaskState, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
         let from_ms = from_ms.max(self.first_visible_ms());
         let mut rows = self.scan(state, keys, from_ms, to_ms)?;
-        if self.engine == Engine::Memory {
+        if self.engine != Engine::RocksDb {
             rows.sort_by(|a, b| (a.time_ms, &a.key, a.suffix).cmp(&(b.time_ms, &b.key, b.suffix)));
         }
         Ok(rows)
@@ -246,7 +246,7 @@ impl Segmented {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
     pub fn fetch_alive(&mut self, state: &TaskState, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
-        if self.engine == Engine::Memory {
+        if self.engine != Engine::RocksDb {
             return self.fetch(state, Keys::Range(None, None), from_ms, to_ms);
         }
         let mut rows = self.scan(state, Keys::Range(None, None), from_ms, to_ms)?;

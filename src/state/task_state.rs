@@ -1,6 +1,7 @@
 //! All stores of one task, and their commit in one atomic batch.
 
 use super::global::{self, GlobalStores, SharedRows};
+use super::lru::Lru;
 use super::memory::MemoryRows;
 use super::overlay::Overlay;
 use super::rocksdb::RocksRows;
@@ -24,6 +25,8 @@ struct Store {
     name: String,
     writes: Overlay,
     rows: Rows,
+    /// Which rows stay, where only some do.
+    lru: Option<Lru>,
 }
 
 /// The rows as of the last commit.
@@ -76,8 +79,12 @@ impl TaskState {
             name: spec.name.clone(),
             writes: Overlay::default(),
             rows: match spec.engine {
-                Engine::Memory => Rows::Memory(MemoryRows::default()),
+                Engine::Memory | Engine::MemoryLru { .. } => Rows::Memory(MemoryRows::default()),
                 Engine::RocksDb => Rows::Disk(RowCache::new(budget.rows.clone())),
+            },
+            lru: match spec.engine {
+                Engine::MemoryLru { max_entries } => Some(Lru::new(max_entries)),
+                Engine::Memory | Engine::RocksDb => None,
             },
         };
         Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget })
@@ -96,6 +103,7 @@ impl TaskState {
             name: spec.name.clone(),
             writes: Overlay::default(),
             rows: Rows::Global(rows.clone()),
+            lru: None,
         };
         self.stores.extend(globals.specs().iter().zip(&globals.rows).map(store));
     }
@@ -116,6 +124,9 @@ impl TaskState {
     #[inline]
     pub fn get(&mut self, store: StoreId, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
         let slot = &mut self.stores[store.0];
+        if let Some(lru) = &mut slot.lru {
+            lru.used(key);
+        }
         if let Some(row) = slot.writes.get(key) {
             return Ok(row.map(ValueRef::Slice));
         }
@@ -133,7 +144,18 @@ impl TaskState {
 
     /// Sets (`Some`) or deletes (`None`) the value of `key`.
     pub fn put(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>) {
-        self.stores[store.0].writes.put(key, value);
+        let slot = &mut self.stores[store.0];
+        slot.writes.put(key, value);
+        if let Some(lru) = &mut slot.lru
+            && let Some(evicted) = lru.put(key, value.is_some())
+        {
+            slot.writes.put(evicted, None);
+        }
+    }
+
+    /// The row that made room for the one that was put last, in a store that keeps only some.
+    pub(crate) fn evicted(&self, store: StoreId) -> Option<&[u8]> {
+        self.stores[store.0].lru.as_ref().and_then(Lru::evicted)
     }
 
     /// Visits the rows with `from <= key < to` in ascending order of key bytes; `None` is unbounded.
@@ -217,6 +239,9 @@ impl TaskState {
     pub fn rollback(&mut self) {
         for store in &mut self.stores {
             store.writes.clear();
+            if let (Some(lru), Rows::Memory(memory)) = (&mut store.lru, &store.rows) {
+                lru.begin(memory.range(None, None).map(|(key, _)| key));
+            }
         }
     }
 
@@ -241,6 +266,9 @@ impl TaskState {
     pub fn wipe(&mut self, store: StoreId, partition: &TopicPartition) -> Result {
         let slot = &mut self.stores[store.0];
         slot.writes.clear();
+        if let Some(lru) = &mut slot.lru {
+            lru.begin(std::iter::empty());
+        }
         match (&mut slot.rows, &mut self.rocks) {
             (Rows::Memory(memory), _) => memory.clear(),
             (Rows::Disk(cache), Some(rocks)) => {

@@ -78,9 +78,12 @@ impl Interpreter {
                     _ => materialized,
                 }
             }
-            "versioned" if fields.get("segment_ms").is_none() => {
-                Materialized::versioned(name()?, fields.number("retention_ms")?)
+            "versioned" => Materialized::versioned(name()?, fields.number("retention_ms")?),
+            "lru" => {
+                let max_entries = fields.number("max_entries")? as usize;
+                Materialized::named(name()?).engine(Engine::MemoryLru { max_entries })
             }
+            "in_memory_supplier" => Materialized::memory(name()?),
             "timestamped_rocksdb" | "supplier_rocksdb" => Materialized::rocksdb(name()?),
             "supplier_in_memory" => Materialized::memory(name()?),
             store => return Err(Stop::NotYet(format!("store {store}"))),

@@ -15,6 +15,7 @@ impl Interpreter {
         let engine = match fields.maybe_text("store").unwrap_or("rocksdb") {
             "rocksdb" => Engine::RocksDb,
             "in_memory" => Engine::Memory,
+            "lru" => Engine::MemoryLru { max_entries: fields.number("max_entries")? as usize },
             other => return Err(Stop::NotYet(format!("store {other}"))),
         };
         let window = |timestamped| -> Result<StoreKind, Stop> {
@@ -28,9 +29,8 @@ impl Interpreter {
         let kind = match fields.text("kind")? {
             "key_value" => StoreKind::KeyValue { timestamped: false },
             "timestamped_key_value" => StoreKind::KeyValue { timestamped: true },
-            "versioned" if fields.get("segment_ms").is_none() => {
-                StoreKind::Versioned { history_ms: fields.number("retention_ms")? }
-            }
+            // How the past is cut into segments cannot be seen from outside.
+            "versioned" => StoreKind::Versioned { history_ms: fields.number("retention_ms")? },
             "window" => window(false)?,
             "timestamped_window" => window(true)?,
             "session" => StoreKind::Session { retention_ms: fields.number("retention_ms")? },

@@ -288,7 +288,10 @@ impl Segmented {
                     rows.push(TimedRow { key: key.to_vec(), time_ms, suffix, value: value.clone() });
                 }
             }
-            rows.sort_by_cached_key(|row| self.physical(self.segment(row.time_ms), &row.key, row.time_ms, row.suffix));
+            // Of what both have, the store's is older.
+            let physical = |row: &TimedRow| self.physical(self.segment(row.time_ms), &row.key, row.time_ms, row.suffix);
+            let merged: BTreeMap<_, _> = rows.into_iter().map(|row| (physical(&row), row)).collect();
+            rows = merged.into_values().collect();
         }
         Ok(rows)
     }

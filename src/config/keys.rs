@@ -73,6 +73,18 @@ pub const KEYS: &[Key] = &[
         "`none`, `all`, or a comma list of reuse.ktable.source.topics, merge.repartition.topics, single.store.self.join.",
     ),
     key(
+        "streams.default.timestamp.extractor",
+        Type::OneOf(&["fail-on-invalid", "skip-invalid", "partition-time-on-invalid", "wall-clock"]),
+        "fail-on-invalid",
+        "Where timestamps come from: the record, and what to do with a negative one; or the clock.",
+    ),
+    key(
+        "streams.dsl.store.format",
+        Type::OneOf(&["default", "headers"]),
+        "default",
+        "`headers`: the changelog record of a deleted row has the headers of the record that deleted it.",
+    ),
+    key(
         "streams.max.task.idle.ms",
         Type::Integer,
         "0",

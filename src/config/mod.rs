@@ -33,6 +33,31 @@ pub struct ErrorPolicies {
     pub dead_letter_topic: Option<String>,
 }
 
+/// Where the timestamps of records come from (`default.timestamp.extractor`). Source: Kafka Streams' four extractors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Timestamps {
+    /// From the record; a negative one ends the task. Java: `FailOnInvalidTimestamp`.
+    #[default]
+    FailOnInvalid,
+    /// From the record; one with a negative timestamp is skipped and counted. Java: `LogAndSkipOnInvalidTimestamp`.
+    SkipInvalid,
+    /// From the record; in the place of a negative one the largest that its partition has had. Java:
+    /// `UsePartitionTimeOnInvalidTimestamp`.
+    PartitionTimeOnInvalid,
+    /// The time at which the record is read. Java: `WallclockTimestampExtractor`.
+    WallClock,
+}
+
+/// How stores keep their rows (`dsl.store.format`). Source: KIP-1271.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreFormat {
+    /// Value and timestamp.
+    #[default]
+    Plain,
+    /// With headers: a deleted row's changelog record has those of the record that deleted it.
+    Headers,
+}
+
 /// What to do when a thread ends with an error or a panic. Source: KIP-671.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uncaught {
@@ -95,6 +120,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `topology.optimization`.
     pub optimization: Optimization,
+    /// `default.timestamp.extractor`: that of topics which are read without one of their own.
+    pub timestamps: Timestamps,
+    /// `dsl.store.format`.
+    pub store_format: StoreFormat,
     /// `max.task.idle.ms`, default 0; negative: never wait.
     pub max_task_idle_ms: i64,
     /// `buffered.records.per.partition`, default 1000.
@@ -140,6 +169,8 @@ impl Config {
             commit_interval: Duration::from_secs(1),
             state_dir: std::env::temp_dir().join("watersmeet"),
             optimization: Optimization::default(),
+            timestamps: Timestamps::default(),
+            store_format: StoreFormat::default(),
             max_task_idle_ms: 0,
             buffered_records_per_partition: 1000,
             poll: Duration::from_millis(100),

@@ -2,7 +2,7 @@
 //! [`Config`]. Later sources win: file, then environment, then `--set`.
 
 use super::keys::{self, Type};
-use super::{Config, Optimization, Policy, Uncaught};
+use super::{Config, Optimization, Policy, StoreFormat, Timestamps, Uncaught};
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -183,6 +183,16 @@ impl Settings {
             config.state_dir = dir.into();
         }
         config.optimization = self.optimization()?;
+        config.timestamps = match self.text("streams.default.timestamp.extractor") {
+            Some("skip-invalid") => Timestamps::SkipInvalid,
+            Some("partition-time-on-invalid") => Timestamps::PartitionTimeOnInvalid,
+            Some("wall-clock") => Timestamps::WallClock,
+            _ => Timestamps::FailOnInvalid,
+        };
+        config.store_format = match self.text("streams.dsl.store.format") {
+            Some("headers") => StoreFormat::Headers,
+            _ => StoreFormat::Plain,
+        };
         config.max_task_idle_ms = self.parse("streams.max.task.idle.ms")?;
         config.buffered_records_per_partition = self.parse("streams.buffered.records.per.partition")?;
         config.poll = self.duration("streams.poll.ms")?;

@@ -12,7 +12,7 @@ use crate::operators::foreign_key::resolve::Resolve;
 use crate::operators::foreign_key::subscribe::Subscribe;
 use crate::operators::foreign_key::wire::{Raw, Response, ResponseSerde, Subscription, SubscriptionSerde};
 use crate::operators::sink::{Encode, Partitioning};
-use crate::operators::source::Decode;
+use crate::operators::source::{Decode, TimestampsOf};
 use crate::operators::{ErasedPort, Port, join_children};
 use crate::record::{Change, Data};
 use crate::serdes::{Optional, SerdeRef};
@@ -363,7 +363,8 @@ fn write_topic_source<K: Data, V: Data>(
 ) -> NodeId {
     let make = move |build: &mut Build, children: Vec<ErasedPort>| {
         let out = join_children::<K, V>(children);
-        Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), None, out)) as Box<dyn Source>
+        Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), TimestampsOf::Default, out))
+            as Box<dyn Source>
     };
     let kind = NodeKind::Source { topics: vec![TopicName::Internal(topic)], bootstrap: false, make: Arc::new(make) };
     writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })

@@ -6,8 +6,10 @@ use super::process::make_processor;
 use super::table_node::{Flag, TableNode};
 use super::writer::Writer;
 use super::{Consumed, KStream, Materialized, StreamsBuilder, nullable, source};
+use crate::config::Timestamps;
 use crate::operators::Port;
 use crate::operators::process::Processor;
+use crate::operators::source::TimestampsOf;
 use crate::operators::store_views::StateStore;
 use crate::operators::stream_global_join::StreamGlobalJoin;
 use crate::record::Data;
@@ -148,7 +150,7 @@ fn names(graph: &Graph, given: Option<&str>) -> (String, String) {
 
 /// The records of a global store's topic have their own timestamps: no extractor is asked, as in Kafka Streams.
 fn as_they_are<K, V>(consumed: Consumed<K, V>) -> Consumed<K, V> {
-    Consumed { extractor: None, ready_first: false, ..consumed }
+    Consumed { timestamps: TimestampsOf::Rule(Timestamps::SkipInvalid), ready_first: false, ..consumed }
 }
 
 impl<K: Data, V: Data> KStream<K, V> {

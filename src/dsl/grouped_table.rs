@@ -5,7 +5,7 @@ use super::grouped::{store_name, stored_table, table_of, unknown_serdes};
 use super::writer::Writer;
 use super::{Grouped, KTable, Materialized};
 use crate::operators::sink::{Encode, Partitioning};
-use crate::operators::source::Decode;
+use crate::operators::source::{Decode, TimestampsOf};
 use crate::operators::table_aggregate::{Step, TableAggregate};
 use crate::operators::table_group::{Mapper, TableGroup};
 use crate::operators::{ErasedPort, Port, join_children};
@@ -238,7 +238,8 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
             });
             let make = move |build: &mut Build, children: Vec<ErasedPort>| {
                 let out = join_children::<K, Change<V>>(children);
-                Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), None, out)) as Box<dyn Source>
+                Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), TimestampsOf::OF_REPARTITION, out))
+                    as Box<dyn Source>
             };
             let kind = NodeKind::Source { topics: vec![topic_name], bootstrap: false, make: Arc::new(make) };
             writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })

@@ -124,6 +124,9 @@ impl<K: Data, V: Data> KTable<K, V> {
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
             let source = source(writer, &source_name, vec![TopicName::User(topic.clone())], nullable(consumed));
             let node = write_source(writer, name, source, &written);
+            if materialized.name.is_none() {
+                writer.unnamed_store(&written.store);
+            }
             if written.materialized.get() {
                 let mut spec = materialized.table_spec(&written.store, writer.defaults.engine);
                 spec.changelog = writer.source_changelog(spec.changelog, &topic);

@@ -175,13 +175,13 @@ fn source<K: Data, V: Data>(
     topics: Vec<TopicName>,
     consumed: Consumed<K, V>,
 ) -> NodeId {
-    let Consumed { key, value, extractor, ready_first, .. } = consumed;
+    let Consumed { key, value, timestamps, ready_first, .. } = consumed;
     let make = move |build: &mut Build, children: Vec<ErasedPort>| {
         Box::new(Decode::new(
             build.node.clone(),
             key.clone(),
             value.clone(),
-            extractor.clone(),
+            timestamps.clone(),
             join_children::<K, V>(children),
         )) as Box<dyn Source>
     };
@@ -194,7 +194,7 @@ fn nullable<K, V: 'static>(consumed: Consumed<K, V>) -> Consumed<K, Option<V>> {
     Consumed {
         key: consumed.key,
         value: Arc::new(Optional(consumed.value)) as _,
-        extractor: consumed.extractor,
+        timestamps: consumed.timestamps,
         ready_first: consumed.ready_first,
         name: consumed.name,
     }

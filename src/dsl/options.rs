@@ -1,6 +1,8 @@
 //! What an operator may be told besides its function: serdes, names, where state lives.
 
+use crate::config::Timestamps;
 use crate::operators::sink::TopicOf;
+use crate::operators::source::TimestampsOf;
 use crate::operators::{RecordContext, TimestampExtractor};
 use crate::serdes::{DefaultSerde, SerdeRef, formats};
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
@@ -16,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub struct Consumed<K, V> {
     pub(crate) key: SerdeRef<K>,
     pub(crate) value: SerdeRef<V>,
-    pub(crate) extractor: Option<TimestampExtractor>,
+    pub(crate) timestamps: TimestampsOf,
     pub(crate) ready_first: bool,
     pub(crate) name: Option<String>,
 }
@@ -24,12 +26,18 @@ pub struct Consumed<K, V> {
 impl<K, V> Consumed<K, V> {
     /// Reads with these serdes.
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value, extractor: None, ready_first: false, name: None }
+        Self { key, value, timestamps: TimestampsOf::default(), ready_first: false, name: None }
     }
 
     /// Takes timestamps from `extractor` instead of the records themselves.
     pub fn timestamp_extractor(mut self, extractor: TimestampExtractor) -> Self {
-        self.extractor = Some(extractor);
+        self.timestamps = TimestampsOf::Function(extractor);
+        self
+    }
+
+    /// Takes timestamps by this rule, whatever the configuration says.
+    pub fn timestamps(mut self, rule: Timestamps) -> Self {
+        self.timestamps = TimestampsOf::Rule(rule);
         self
     }
 

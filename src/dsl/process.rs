@@ -46,7 +46,7 @@ impl StreamsBuilder {
         let added = store.clone();
         let write = move |writer: &mut Writer, _: &str, _: &[NodeId]| {
             let spec = added.spec(writer.defaults.engine);
-            writer.store(spec, &[]);
+            writer.shared_store(spec);
             // Nothing can be behind a store.
             NodeId(usize::MAX)
         };

@@ -6,7 +6,7 @@ use super::graph::{Graph, GraphId, GraphNode, Growing, Role};
 use super::writer::Writer;
 use crate::operators::filter::Filter;
 use crate::operators::sink::{Encode, Partitioning};
-use crate::operators::source::Decode;
+use crate::operators::source::{Decode, TimestampsOf};
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::{Data, Nullable};
 use crate::serdes::SerdeRef;
@@ -101,7 +101,13 @@ impl<K: Data, V: Data> Ports for Typed<K, V> {
     fn source(&self) -> Arc<dyn Fn(&mut Build, Vec<ErasedPort>) -> Box<dyn Source> + Send + Sync> {
         let (key, value) = (self.key.clone(), self.value.clone());
         Arc::new(move |build: &mut Build, children: Vec<ErasedPort>| {
-            Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), None, join_children::<K, V>(children)))
+            Box::new(Decode::new(
+                build.node.clone(),
+                key.clone(),
+                value.clone(),
+                TimestampsOf::OF_REPARTITION,
+                join_children::<K, V>(children),
+            ))
         })
     }
 }

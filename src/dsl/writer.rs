@@ -6,7 +6,7 @@ use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::Data;
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use crate::topology::{Build, InternalTopic, Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What holds where an operator does not say otherwise.
@@ -27,6 +27,9 @@ pub(crate) struct Writer {
     /// For the node being written: whether each parent's rows have a history.
     pub(crate) versioned_parents: Vec<bool>,
     errors: Vec<Error>,
+    /// Stores of processors.
+    shared: BTreeSet<String>,
+    unnamed: BTreeSet<String>,
 }
 
 impl Writer {
@@ -37,6 +40,8 @@ impl Writer {
             defaults,
             versioned_parents: Vec::new(),
             errors: Vec::new(),
+            shared: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
         }
     }
 
@@ -84,19 +89,18 @@ impl Writer {
         self.add(Node { name: name.into(), kind, parents: parents.to_vec(), stores: Vec::new() })
     }
 
-    /// Adds a store and connects it to these nodes. The same store again only connects.
+    /// Adds a store and connects it to these nodes.
     pub(crate) fn store(&mut self, spec: StoreSpec, users: &[NodeId]) {
         if let Err(error) = check_name(&spec.name) {
             self.errors.push(error);
         }
         let name = spec.name.clone();
         match self.topology.stores.get(&name) {
-            Some(known) if *known != spec => self.errors.push(
+            Some(_) => self.errors.push(
                 Error::new(Kind::Topology, "a different store has already been added with this name")
                     .store(&name)
                     .hint("give one of them another name"),
             ),
-            Some(_) => {}
             None => {
                 self.topology.stores.insert(name.clone(), spec);
                 self.topology.store_order.push(name.clone());
@@ -110,6 +114,33 @@ impl Writer {
         let name = spec.name.clone();
         self.store(spec, &[node]);
         self.topology.global_stores.insert(name);
+    }
+
+    /// Adds a store of processors, which may be added more than once.
+    pub(crate) fn shared_store(&mut self, spec: StoreSpec) {
+        if !self.shared.contains(&spec.name) || self.topology.stores.get(&spec.name) != Some(&spec) {
+            self.shared.insert(spec.name.clone());
+            self.store(spec, &[]);
+        }
+    }
+
+    /// A store that is not named by the user, whether it comes to be or not.
+    pub(crate) fn unnamed_store(&mut self, name: &str) {
+        self.unnamed.insert(name.into());
+    }
+
+    /// Where `ensure.explicit.internal.resource.naming` is on, nothing may have a name with a number. Source: KIP-1111.
+    fn check_explicit_names(&self) -> Result {
+        let suppressed = |spec: &StoreSpec| spec.kind == StoreKind::Buffer && spec.changelog == Changelog::None;
+        let stores = self.topology.stores.values().filter(|spec| !suppressed(spec)).map(|spec| &spec.name);
+        let names = stores.chain(self.topology.internal_topics.keys()).filter(|name| is_generated(name));
+        let names: BTreeSet<&String> = names.chain(&self.unnamed).collect();
+        if !self.defaults.explicit_names || names.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+        Err(Error::new(Kind::Topology, format!("stores or topics have not been named: {}", names.join(", ")))
+            .hint("name them with Materialized::named, Grouped::named, Joined::name and their like"))
     }
 
     /// Gives a node access to a store. Every node has access to global ones.
@@ -155,6 +186,7 @@ impl Writer {
         if !self.errors.is_empty() {
             return Err(self.errors.remove(0));
         }
+        self.check_explicit_names()?;
         let nodes = &self.topology.nodes;
         if !nodes.iter().any(|node| matches!(node.kind, NodeKind::Source { .. })) {
             return Err(Error::new(Kind::Topology, "the topology has no source")
@@ -181,6 +213,11 @@ impl Writer {
         }
         Ok(self.topology)
     }
+}
+
+/// True for a name with a number of ten digits, as the DSL makes them.
+fn is_generated(name: &str) -> bool {
+    name.split('-').any(|part| part.len() == 10 && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Kafka's rule for names of topics, which node and store names end up in. Source: `Named.validate`.

@@ -4,10 +4,11 @@ use super::punctuation::Punctuations;
 use super::record_cache::{Origin, RecordCache};
 use super::stream_stream_join::JoinTime;
 use crate::broker::{BatchRecord, RawRecord, TopicPartition};
-use crate::config::{EmitIntervals, ErrorPolicies, Policy};
+use crate::config::{EmitIntervals, ErrorPolicies, Policy, Timestamps};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use crate::serdes::{Encoded, SerdeError};
+use crate::state::buffer_value::{BufferOrigin, SourceBytes};
 use crate::state::change_buffer::ChangeBuffer;
 use crate::state::segmented::Segmented;
 use crate::state::versioned::Versioned;
@@ -29,15 +30,24 @@ pub struct RecordContext {
 }
 
 impl RecordContext {
-    /// A record that was processed before, without its bytes.
-    pub(crate) fn without_bytes(
-        partition: Rc<TopicPartition>,
-        offset: i64,
-        timestamp_ms: Timestamp,
-        headers: Headers,
-    ) -> Self {
-        let meta = BatchRecord { source: 0, offset, timestamp_ms, key: None, value: None, headers };
-        Self { partition, raw: RawRecord { bytes: Rc::default(), meta }, timestamp_ms }
+    /// A record that was held back, with what is left of its bytes.
+    pub(crate) fn held(origin: BufferOrigin) -> Self {
+        let BufferOrigin { timestamp_ms, partition, offset, headers, source } = origin;
+        let mut bytes = Vec::new();
+        let mut place = |part: &Option<Vec<u8>>| {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(part.as_ref()?);
+            Some(start..bytes.len() as u32)
+        };
+        let (key, value) = source.map_or((None, None), |source| (place(&source.key), place(&source.value)));
+        let meta = BatchRecord { source: 0, offset, timestamp_ms, key, value, headers };
+        Self { partition, raw: RawRecord { bytes: Rc::new(bytes), meta }, timestamp_ms }
+    }
+
+    /// A copy of the record's bytes.
+    pub(crate) fn source_bytes(&self) -> Rc<SourceBytes> {
+        let part = |part: Option<&[u8]>| part.map(<[u8]>::to_vec);
+        Rc::new(SourceBytes { key: part(self.raw.key()), value: part(self.raw.value()) })
     }
 }
 
@@ -240,6 +250,10 @@ pub struct Cx {
     pub stream_time_ms: Timestamp,
     /// What to do with a record that is at fault.
     pub policies: ErrorPolicies,
+    /// Where timestamps come from.
+    pub(crate) timestamps: Timestamps,
+    /// Whether the changelog record of a deleted row has the headers of the record that deleted it.
+    pub(crate) deletes_have_headers: bool,
     /// Where dead letters go.
     pub dead_letters: Option<TopicId>,
     /// Per store: up to which time its closed windows have been sent on. Committed with the offsets.
@@ -285,7 +299,7 @@ impl Cx {
         });
         self.state.put(store, key, row);
         if self.cache.is_cached(store) {
-            let origin = Origin::new(timestamp_ms, headers, self.current.as_ref());
+            let origin = Origin::new(timestamp_ms, headers, self.current.as_ref(), self.dead_letters.is_some());
             return self.cache.hold(store, key, row, None, origin);
         }
         self.log(store, key, value, timestamp_ms, headers);

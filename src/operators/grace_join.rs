@@ -114,10 +114,8 @@ where
             return cx.faulty_record(Stage::Processing, &join.node, &error);
         }
         for (key, row) in buffer.due(cx)? {
-            let (record, BufferOrigin { timestamp_ms, partition, offset, headers }) =
-                buffer.record(&join.node, &key, &row)?;
-            let context = RecordContext::without_bytes(partition, offset, timestamp_ms, headers);
-            let before = cx.current.replace(context);
+            let (record, origin) = buffer.record(&join.node, &key, &row)?;
+            let before = cx.current.replace(RecordContext::held(origin));
             let joined = join.push(cx, record);
             cx.current = before;
             joined?;

@@ -87,7 +87,8 @@ impl<K, V> Later<K, V> {
         if held.row().is_none() && !cx.existed(self.store, &held)? {
             return Ok(());
         }
-        cx.log_held(self.store, &held);
+        let headers = cx.delete_headers(held.row(), &held.origin.headers);
+        cx.log_held(self.store, &held, headers);
         let Some(out) = &mut self.out else {
             cx.cache.sent(self.store, held);
             return Ok(());
@@ -135,7 +136,8 @@ impl Cx {
         let RowWrite { key, value, row_ms, context_ms, headers, wants_old } = write;
         if !self.cache.is_cached(store) {
             let logged_ms = if value.is_some() { row_ms } else { context_ms };
-            self.put_timestamped(store, key, value, logged_ms);
+            let headers = self.delete_headers(value, headers);
+            self.put_timestamped_with(store, key, value, logged_ms, headers);
             return Ok(());
         }
         let first = wants_old && self.cache.get(store, key).is_none();
@@ -145,15 +147,20 @@ impl Cx {
             self.row.as_slice()
         });
         self.state.put(store, key, row);
-        let origin = Origin::new(context_ms, headers.clone(), self.current.as_ref());
+        let origin = Origin::new(context_ms, headers.clone(), self.current.as_ref(), self.dead_letters.is_some());
         self.cache.hold(store, key, row, old, origin);
         Ok(())
+    }
+
+    /// The headers of the changelog record of a row that a record with these headers writes.
+    pub(crate) fn delete_headers(&self, row: Option<&[u8]>, headers: &Headers) -> Headers {
+        if row.is_none() && self.deletes_have_headers { headers.clone() } else { Headers::default() }
     }
 
     /// Logs what is held back of a store that no node sends on, such as a processor's.
     pub(crate) fn flush_unsent(&mut self, store: StoreId) {
         for held in self.cache.take(store) {
-            self.log_held(store, &held);
+            self.log_held(store, &held, Headers::default());
             self.cache.sent(store, held);
         }
     }
@@ -176,13 +183,13 @@ impl Cx {
     }
 
     /// Writes a row to the changelog as the one that wrote it would have.
-    fn log_held(&mut self, store: StoreId, held: &HeldRow) {
+    fn log_held(&mut self, store: StoreId, held: &HeldRow, headers: Headers) {
         let (value, row_ms) = match held.row() {
             Some(row) if self.cache.is_timestamped(store) => {
                 (Some(timestamped::value(row)), Some(timestamped::timestamp_ms(row)))
             }
             row => (row, None),
         };
-        self.log(store, held.key(), value, row_ms.unwrap_or(held.origin.timestamp_ms), Headers::default());
+        self.log(store, held.key(), value, row_ms.unwrap_or(held.origin.timestamp_ms), headers);
     }
 }

@@ -7,6 +7,7 @@
 use super::RecordContext;
 use crate::broker::TopicPartition;
 use crate::record::{Headers, Timestamp};
+use crate::state::buffer_value::{BufferOrigin, SourceBytes};
 use crate::state::row_index::{RowIndex, hash};
 use crate::state::{StoreId, StoreKind, StoreSpec};
 use std::cell::Cell;
@@ -119,18 +120,23 @@ pub(crate) struct Origin {
     pub(crate) timestamp_ms: Timestamp,
     pub(crate) headers: Headers,
     place: Option<(Rc<TopicPartition>, i64)>,
+    /// Only kept where there are dead letters.
+    source: Option<Rc<SourceBytes>>,
 }
 
 impl Origin {
-    /// A record with this timestamp and headers, made while `current` was processed.
-    pub(crate) fn new(timestamp_ms: Timestamp, headers: Headers, current: Option<&RecordContext>) -> Self {
-        Self { timestamp_ms, headers, place: current.map(|c| (c.partition.clone(), c.raw.meta.offset)) }
+    /// A record with this timestamp and headers, made while `current` was processed. `keep`: with the bytes of that one.
+    pub(crate) fn new(timestamp_ms: Timestamp, headers: Headers, current: Option<&RecordContext>, keep: bool) -> Self {
+        let place = current.map(|c| (c.partition.clone(), c.raw.meta.offset));
+        let source = current.filter(|_| keep).map(RecordContext::source_bytes);
+        Self { timestamp_ms, headers, place, source }
     }
 
-    /// The record as it is processed again; its bytes are gone.
+    /// The record as it is processed again.
     pub(crate) fn context(&self) -> Option<RecordContext> {
         let (partition, offset) = self.place.clone()?;
-        Some(RecordContext::without_bytes(partition, offset, self.timestamp_ms, self.headers.clone()))
+        let (timestamp_ms, headers, source) = (self.timestamp_ms, self.headers.clone(), self.source.clone());
+        Some(RecordContext::held(BufferOrigin { timestamp_ms, partition, offset, headers, source }))
     }
 
     /// As Kafka Streams counts it.
@@ -276,7 +282,7 @@ mod tests {
     }
 
     fn hold(cache: &mut RecordCache, key: &str, old: Option<&str>) {
-        let origin = Origin::new(1, Headers::default(), None);
+        let origin = Origin::new(1, Headers::default(), None, false);
         cache.hold(STORE, key.as_bytes(), Some(&[0; 10]), Some(old.map(|old| old.as_bytes().to_vec())), origin);
     }
 

@@ -3,7 +3,8 @@
 use super::cx::Stage;
 use super::{Cx, Port, RecordContext};
 use crate::broker::{RawRecord, TopicPartition};
-use crate::error::Result;
+use crate::config::Timestamps;
+use crate::error::{Error, Kind, Result};
 use crate::record::{Record, Timestamp};
 use crate::serdes::{SerdeError, SerdeRef};
 use crate::topology::Source;
@@ -12,16 +13,61 @@ use std::rc::Rc;
 /// Gives each record its timestamp: from the record as consumed, and the largest timestamp of its partition so far
 /// (-1 before the first). A negative result drops the record.
 ///
-/// Source: Kafka Streams' `TimestampExtractor`; without one the record's own timestamp is used, and a negative one drops
-/// the record.
+/// Source: Kafka Streams' `TimestampExtractor`; without one `default.timestamp.extractor` says what to do.
 pub type TimestampExtractor = std::sync::Arc<dyn Fn(&RawRecord, Timestamp) -> Timestamp + Send + Sync>;
+
+/// How a topic's records get their timestamps.
+#[derive(Clone, Default)]
+pub(crate) enum TimestampsOf {
+    /// As the configuration says.
+    #[default]
+    Default,
+    /// By one of the library's rules.
+    Rule(Timestamps),
+    /// By the user's function.
+    Function(TimestampExtractor),
+}
+
+impl TimestampsOf {
+    /// The application wrote these timestamps itself.
+    pub(crate) const OF_REPARTITION: Self = Self::Rule(Timestamps::FailOnInvalid);
+
+    /// The timestamp of `raw`; a negative one drops the record.
+    fn get(
+        &self,
+        cx: &Cx,
+        partition: &TopicPartition,
+        raw: &RawRecord,
+        partition_time_ms: Timestamp,
+    ) -> Result<Timestamp> {
+        let rule = match self {
+            Self::Function(extractor) => return Ok(extractor(raw, partition_time_ms)),
+            Self::Rule(rule) => *rule,
+            Self::Default => cx.timestamps,
+        };
+        let own_ms = raw.meta.timestamp_ms;
+        match rule {
+            Timestamps::WallClock => Ok(cx.now_ms),
+            _ if own_ms >= 0 => Ok(own_ms),
+            Timestamps::SkipInvalid => Ok(own_ms),
+            Timestamps::PartitionTimeOnInvalid if partition_time_ms >= 0 => Ok(partition_time_ms),
+            Timestamps::PartitionTimeOnInvalid | Timestamps::FailOnInvalid => {
+                Err(Error::new(Kind::Record, format!("the record's timestamp is {own_ms}"))
+                    .topic(&*partition.topic)
+                    .partition(partition.partition)
+                    .offset(raw.meta.offset)
+                    .hint("correct the producer, or set default.timestamp.extractor to skip-invalid"))
+            }
+        }
+    }
+}
 
 /// Decodes a topic's records.
 pub(crate) struct Decode<K, V> {
     node: String,
     key: SerdeRef<K>,
     value: SerdeRef<V>,
-    extractor: Option<TimestampExtractor>,
+    timestamps: TimestampsOf,
     out: Port<K, V>,
     /// The next record of each of the task's inputs; without a key and value where a null is none of this type's.
     heads: Vec<Option<Decoded<K, V>>>,
@@ -35,10 +81,10 @@ impl<K, V> Decode<K, V> {
         node: String,
         key: SerdeRef<K>,
         value: SerdeRef<V>,
-        extractor: Option<TimestampExtractor>,
+        timestamps: TimestampsOf,
         out: Port<K, V>,
     ) -> Self {
-        Self { node, key, value, extractor, out, heads: Vec::new() }
+        Self { node, key, value, timestamps, out, heads: Vec::new() }
     }
 }
 
@@ -75,10 +121,7 @@ impl<K, V> Source for Decode<K, V> {
             self.heads.resize_with(input + 1, || None);
         }
         self.heads[input] = Some(decoded);
-        Ok(Some(match &self.extractor {
-            None => raw.meta.timestamp_ms,
-            Some(extractor) => extractor(raw, partition_time_ms),
-        }))
+        self.timestamps.get(cx, partition, raw, partition_time_ms).map(Some)
     }
 
     fn process(&mut self, cx: &mut Cx, input: usize) -> Result {

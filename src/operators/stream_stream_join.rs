@@ -300,7 +300,7 @@ impl Cx {
     pub(crate) fn put_logged(&mut self, store: StoreId, key: &[u8], value: Option<&[u8]>, log_ms: Timestamp) {
         self.state.put(store, key, value);
         if self.cache.is_cached(store) {
-            let origin = Origin::new(log_ms, Headers::default(), self.current.as_ref());
+            let origin = Origin::new(log_ms, Headers::default(), self.current.as_ref(), self.dead_letters.is_some());
             return self.cache.hold(store, key, value, None, origin);
         }
         if let Some(evicted) = self.state.evicted(store).map(<[u8]>::to_vec) {

@@ -129,8 +129,8 @@ impl<K, V> Suppress<K, V> {
             let key =
                 self.buffer.key.deserialize(Some(&key)).map_err(|error| self.buffer.not_decoded("key", &error))?;
             let change = Change::latest(self.buffer.value(value.new.as_ref())?, self.buffer.value(value.old.as_ref())?);
-            let BufferOrigin { timestamp_ms, partition, offset, headers } = value.origin.clone();
-            let context = RecordContext::without_bytes(partition, offset, timestamp_ms, headers.clone());
+            let (timestamp_ms, headers) = (value.origin.timestamp_ms, value.origin.headers.clone());
+            let context = RecordContext::held(value.origin.clone());
             let before = cx.current.replace(context);
             let sent = self.out.push(cx, Record { key, value: change, timestamp_ms, headers });
             cx.current = before;
@@ -149,7 +149,8 @@ pub(super) fn origin(cx: &Cx, timestamp_ms: Timestamp, headers: Headers) -> Buff
         Some(current) => (current.partition.clone(), current.raw.meta.offset),
         None => (Rc::new(crate::broker::TopicPartition::new("", -1)), -1),
     };
-    BufferOrigin { timestamp_ms, partition, offset, headers }
+    let source = cx.current.as_ref().filter(|_| cx.dead_letters.is_some()).map(RecordContext::source_bytes);
+    BufferOrigin { timestamp_ms, partition, offset, headers, source }
 }
 
 /// Logs the changes of a buffer before a commit, and fills it after a restore.

@@ -68,11 +68,12 @@ impl Cx {
         &mut self,
         node: &str,
         store: StoreId,
-        write: TimedWrite<'_>,
+        mut write: TimedWrite<'_>,
         headers: &Headers,
         wants_old: bool,
     ) -> Result<bool> {
         if !self.cache.is_cached(store) {
+            write.headers = self.delete_headers(write.value, headers);
             return self.put_timed(node, store, write);
         }
         let suffix = write.start_ms.unwrap_or(0);
@@ -91,7 +92,7 @@ impl Cx {
         };
         let rows = self.segmented[store.0].as_mut().ok_or_else(|| not_timed(store))?;
         let taken = rows.put(&mut self.state, write.key, write.time_ms, suffix, row)?;
-        let origin = Origin::new(write.log_ms, headers.clone(), self.current.as_ref());
+        let origin = Origin::new(write.log_ms, headers.clone(), self.current.as_ref(), self.dead_letters.is_some());
         self.cache.hold(store, &held_key, row, old, origin);
         if !taken {
             self.drop_record(node, "its window or session is too old for the store");
@@ -163,14 +164,15 @@ impl Cx {
         key: &[u8],
         end_ms: Timestamp,
         start_ms: Timestamp,
-        log_ms: Timestamp,
+        (log_ms, headers): (Timestamp, &Headers),
     ) -> Result {
         let (state, rows) = (&mut self.state, &mut self.segmented[store.0]);
         let rows = rows.as_mut().ok_or_else(|| not_timed(store))?;
         rows.remove(state, key, end_ms, start_ms);
         let mut log_key = Vec::new();
         rows.changelog_key(key, end_ms, start_ms, &mut log_key);
-        self.log(store, &log_key, None, log_ms, Headers::default());
+        let headers = self.delete_headers(None, headers);
+        self.log(store, &log_key, None, log_ms, headers);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::status::TaskStateName;
 use super::task::{Task, TaskId};
 use super::thread::{App, Clients};
 use crate::broker::{Consumer, Event, Role, TopicPartition};
-use crate::config::Policy;
+use crate::config::{Policy, StoreFormat};
 use crate::error::{Error, Kind, Result};
 use crate::operators::cx::Counts;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
@@ -95,6 +95,8 @@ pub(super) fn context(app: &App, id: TaskId, state: TaskState, specs: &[StoreSpe
         counts: Counts::default(),
         stream_time_ms: -1,
         policies: app.config.errors.clone(),
+        timestamps: app.config.timestamps,
+        deletes_have_headers: app.config.store_format == StoreFormat::Headers,
         dead_letters: None,
         row: Vec::new(),
         punctuations: Default::default(),

@@ -15,6 +15,13 @@ const NULL: i32 = -1;
 /// Length of an old value that is the prior one.
 const SAME_AS_PRIOR: i32 = -2;
 
+/// Key and value of a record as it was consumed: for its dead letter, long after the record is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceBytes {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
 /// The last change of a key, and the record that caused it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BufferValue {
@@ -34,6 +41,8 @@ pub(crate) struct BufferOrigin {
     pub(crate) partition: Rc<TopicPartition>,
     pub(crate) offset: i64,
     pub(crate) headers: Headers,
+    /// Only kept where there are dead letters, and not logged.
+    pub(crate) source: Option<Rc<SourceBytes>>,
 }
 
 impl BufferValue {
@@ -45,7 +54,7 @@ impl BufferValue {
 
     /// Appends the value's bytes and the time by which it is kept in order.
     pub(crate) fn encode(&self, time_ms: Timestamp, out: &mut Vec<u8>) {
-        let BufferOrigin { timestamp_ms, partition, offset, headers } = &self.origin;
+        let BufferOrigin { timestamp_ms, partition, offset, headers, .. } = &self.origin;
         out.extend_from_slice(&timestamp_ms.to_be_bytes());
         out.extend_from_slice(&offset.to_be_bytes());
         put_sized(Some(partition.topic.as_bytes()), out);
@@ -116,7 +125,7 @@ fn read(rest: &mut &[u8]) -> Option<(BufferValue, Timestamp)> {
         len => Some(Bytes::from(take_bytes(rest, len)?)),
     };
     let new = take_sized(rest)?.map(Bytes::from);
-    let origin = BufferOrigin { timestamp_ms, partition, offset, headers };
+    let origin = BufferOrigin { timestamp_ms, partition, offset, headers, source: None };
     Some((BufferValue { origin, prior, old, new }, i64::from_be_bytes(take(rest)?)))
 }
 
@@ -179,7 +188,7 @@ mod tests {
         let partition = Rc::new(TopicPartition::new("", -1));
         let mut headers = Headers::default();
         headers.add("n", None);
-        let origin = BufferOrigin { timestamp_ms: 5, partition, offset: -1, headers };
+        let origin = BufferOrigin { timestamp_ms: 5, partition, offset: -1, headers, source: None };
         for (prior, old, new) in [(None, None, None), (None, Some("a"), Some("")), (Some("x"), None, None)] {
             let part = |text: Option<&str>| text.map(|text| Bytes::from(text.as_bytes()));
             let value = BufferValue::new(origin.clone(), part(prior), part(old), part(new));

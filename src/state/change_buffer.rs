@@ -115,7 +115,8 @@ mod tests {
 
     fn put(buffer: &mut ChangeBuffer, time_ms: i64, key: &str, old: Option<&str>, new: &str) {
         let partition = Rc::new(TopicPartition::new("in", 0));
-        let origin = BufferOrigin { timestamp_ms: time_ms, partition, offset: 0, headers: Headers::default() };
+        let headers = Headers::default();
+        let origin = BufferOrigin { timestamp_ms: time_ms, partition, offset: 0, headers, source: None };
         let part = |text: &str| Bytes::from(text.as_bytes());
         buffer.put(time_ms, key.as_bytes(), origin, old.map(part), Some(part(new)));
     }

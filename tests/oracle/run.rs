@@ -1,6 +1,7 @@
 //! Runs one case through the library and writes down everything that came out.
 
 use super::case::{Fields, Stop};
+use super::interpreter::options::rule;
 use super::interpreter::{Contents, Interpreter, Types};
 use super::store_commands::AnyStore;
 use super::stores;
@@ -8,7 +9,7 @@ use super::val::{Type, base64, from_base64, render};
 use serde_json::{Map, Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use watersmeet::config::{Config, EmitIntervals, Optimization, Policy};
+use watersmeet::config::{Config, EmitIntervals, Optimization, Policy, StoreFormat, Timestamps};
 use watersmeet::dsl::{Defaults, Produced};
 use watersmeet::error::Error;
 use watersmeet::record::Headers;
@@ -273,6 +274,11 @@ fn settings(config: Fields, optimization: Optimization) -> Result<Config, Stop> 
     settings.errors.deserialization = policy("deserialization_handler");
     settings.errors.processing = policy("processing_handler");
     settings.errors.dead_letter_topic = dead_letters.map(str::to_owned);
+    settings.timestamps =
+        config.maybe_text("default_timestamp_extractor").and_then(rule).unwrap_or(Timestamps::FailOnInvalid);
+    if config.maybe_text("store_format") == Some("headers") {
+        settings.store_format = StoreFormat::Headers;
+    }
     settings.cache_max_bytes = usize::try_from(config.maybe_number("cache_bytes").unwrap_or(0)).unwrap_or(0);
     Ok(settings)
 }

@@ -248,7 +248,7 @@ impl<K, A> SessionRows<K, A> {
         if cx.cache.is_cached(self.0.store) {
             return self.0.put(cx, (end_ms, Some(start_ms)), false, None, origin, wants_old);
         }
-        cx.remove_timed(self.0.store, &self.0.key_bytes, end_ms, start_ms, origin.0)
+        cx.remove_timed(self.0.store, &self.0.key_bytes, end_ms, start_ms, origin)
     }
 }
 

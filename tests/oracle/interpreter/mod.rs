@@ -4,7 +4,7 @@ mod aggregations;
 mod globals;
 mod joins;
 mod keys;
-mod options;
+pub mod options;
 mod processors;
 mod streams;
 mod tables;

@@ -5,6 +5,7 @@ use super::keys::Key;
 use crate::case::{Fields, Stop};
 use crate::val::{Type, Val, Var, text};
 use std::sync::Arc;
+use watersmeet::config::Timestamps;
 use watersmeet::dsl::{Consumed, Materialized, Produced};
 use watersmeet::operators::TimestampExtractor;
 use watersmeet::state::Engine;
@@ -24,7 +25,10 @@ fn consumed_with<V>(step: Fields, mut consumed: Consumed<Var, V>, value: &Type) 
         consumed = consumed.named(name);
     }
     if let Some(spec) = step.maybe_text("timestamp_extractor") {
-        consumed = consumed.timestamp_extractor(extractor(spec, value)?);
+        consumed = match rule(spec) {
+            Some(rule) => consumed.timestamps(rule),
+            None => consumed.timestamp_extractor(extractor(spec, value)?),
+        };
     }
     Ok(consumed)
 }
@@ -37,6 +41,16 @@ pub fn produced<K: Key>(step: Fields, key: &Type, value: &Type) -> Produced<K, V
     }
 }
 
+/// The rule of that name, if it is one of the library's.
+pub fn rule(spec: &str) -> Option<Timestamps> {
+    match spec {
+        "fail_on_invalid" => Some(Timestamps::FailOnInvalid),
+        "log_and_skip" => Some(Timestamps::SkipInvalid),
+        "use_partition_time" => Some(Timestamps::PartitionTimeOnInvalid),
+        _ => None,
+    }
+}
+
 pub fn extractor(spec: &str, value: &Type) -> Result<TimestampExtractor, Stop> {
     let value = value.nullable();
     Ok(match spec {
@@ -46,9 +60,6 @@ pub fn extractor(spec: &str, value: &Type) -> Result<TimestampExtractor, Stop> {
             after.unwrap_or(raw.meta.timestamp_ms)
         }),
         "partition_time" => Arc::new(|_, partition_time_ms| partition_time_ms.max(0)),
-        "fail_on_invalid" | "log_and_skip" | "use_partition_time" => {
-            return Err(Stop::NotYet(format!("timestamp extractor {spec}")));
-        }
         _ => return Err(Stop::Case(format!("unknown timestamp extractor '{spec}'"))),
     })
 }

@@ -114,10 +114,10 @@ impl<K: Data, V: Data> KStream<K, V> {
                     Some((grace, buffer)) => Box::new(GraceJoin { join, buffer: grace.open(build, buffer) }),
                 }
             });
-            stores.iter().for_each(|store| writer.connect(node, store));
             if let Some(buffer) = buffer {
                 writer.store(buffer, &[node]);
             }
+            stores.iter().for_each(|store| writer.connect(node, store));
             node
         };
         let node = self.graph.add(GraphNode {

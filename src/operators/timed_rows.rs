@@ -47,7 +47,7 @@ impl Cx {
                 timestamped::encode(value, row_ms, &mut row);
                 rows.put(state, write.key, write.time_ms, suffix, Some(&row))?
             }
-            (None, _) if rows.has_duplicates() => true,
+            (None, _) if rows.ignores_deletes() => true,
             (value, _) => rows.put(state, write.key, write.time_ms, suffix, value)?,
         };
         self.log(store, &log_key, write.value, write.log_ms, write.headers);

@@ -138,6 +138,11 @@ impl Segmented {
         self.duplicates
     }
 
+    /// True where a delete is not even a sign of time going on: Kafka Streams' engines differ in that.
+    pub fn ignores_deletes(&self) -> bool {
+        self.duplicates && self.engine == Engine::RocksDb
+    }
+
     /// The next sequence number for rows of equal key and time: from 1, and 0 where there are no duplicates.
     pub fn next_sequence(&mut self) -> i64 {
         if self.duplicates {

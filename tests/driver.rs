@@ -612,6 +612,90 @@ fn a_topic_that_nothing_reads_takes_no_records() -> Result<()> {
     Ok(())
 }
 
+// -- rows held back until the commit -----------------------------------------------------------------------------------
+
+/// The rows of a table, as they are sent on and logged: on a driver with a cache of so many bytes.
+fn cached_table(cache_max_bytes: usize) -> Result<(TopologyTestDriver, TestInputTopic<Text, Text>)> {
+    let builder = StreamsBuilder::new();
+    let table = builder.table("T", Nullable::default(), Materialized::memory("store"));
+    table.to_stream().map_values(|v| v.flatten()).to("out", Produced::default());
+    let config = Config { cache_max_bytes, ..config() };
+    let options = DriverOptions { commits: Commits::Explicit, ..Default::default() };
+    let driver = TopologyTestDriver::with(builder.build()?, config, options)?;
+    let input = driver.create_input_topic("T", Produced::default());
+    Ok((driver, input))
+}
+
+#[test]
+fn of_several_writes_to_a_row_the_last_one_is_logged_and_sent_on_at_the_commit() -> Result<()> {
+    let (driver, table) = cached_table(1 << 20)?;
+    table.pipe_at(text("a"), text("1"), 1)?;
+    table.pipe_at(text("b"), text("1"), 2)?;
+    table.pipe_at(text("a"), text("2"), 3)?;
+    let store = driver.key_value_store("store", Nullable::default());
+    assert_eq!(store.get(&text("a"))?, Some(text("2")), "readers see it at once");
+    assert!(produced(&driver).is_empty());
+    driver.commit()?;
+    let expected = ["app-store-changelog b=1@2", "out b=1@2", "app-store-changelog a=2@3", "out a=2@3"];
+    assert_eq!(produced(&driver), expected);
+    Ok(())
+}
+
+#[test]
+fn a_row_that_came_and_went_between_two_commits_was_never_there() -> Result<()> {
+    let (driver, table) = cached_table(1 << 20)?;
+    table.pipe_at(text("a"), text("1"), 1)?;
+    table.pipe_at(text("a"), None, 2)?;
+    table.pipe_at(text("b"), text("1"), 3)?;
+    driver.commit()?;
+    assert_eq!(produced(&driver), ["app-store-changelog b=1@3", "out b=1@3"]);
+    table.pipe_at(text("b"), text("2"), 4)?;
+    table.pipe_at(text("b"), None, 5)?;
+    driver.commit()?;
+    assert_eq!(produced(&driver), ["app-store-changelog b=∅@5", "out b=∅@5"]);
+    Ok(())
+}
+
+#[test]
+fn a_full_cache_lets_go_before_the_commit_and_deletes_after_that_are_told() -> Result<()> {
+    let (driver, table) = cached_table(100)?;
+    table.pipe_at(text("a"), text("1"), 1)?;
+    assert!(produced(&driver).is_empty());
+    table.pipe_at(text("b"), text("1"), 2)?;
+    let expected = ["app-store-changelog a=1@1", "out a=1@1", "app-store-changelog b=1@2", "out b=1@2"];
+    assert_eq!(produced(&driver), expected);
+    table.pipe_at(text("a"), None, 3)?;
+    driver.commit()?;
+    assert_eq!(produced(&driver), ["app-store-changelog a=∅@3", "out a=∅@3"]);
+    Ok(())
+}
+
+#[test]
+fn without_a_cache_every_write_is_logged_and_sent_on() -> Result<()> {
+    let (driver, table) = cached_table(0)?;
+    table.pipe_at(text("a"), text("1"), 1)?;
+    table.pipe_at(text("a"), None, 2)?;
+    let expected = ["app-store-changelog a=1@1", "out a=1@1", "app-store-changelog a=∅@2", "out a=∅@2"];
+    assert_eq!(produced(&driver), expected);
+    Ok(())
+}
+
+#[test]
+fn what_was_held_back_and_not_committed_is_processed_again() -> Result<()> {
+    let (driver, table) = cached_table(1 << 20)?;
+    table.pipe_at(text("a"), text("1"), 1)?;
+    let broker = driver.broker();
+    drop((driver, table));
+    broker.remove_member("app", "driver-1");
+    let builder = StreamsBuilder::new();
+    let table = builder.table("T", Nullable::default(), Materialized::memory("store"));
+    table.to_stream().map_values(|v| v.flatten()).to("out", Produced::default());
+    let options = DriverOptions { broker: Some(broker.clone()), ..Default::default() };
+    let _driver = TopologyTestDriver::with(builder.build()?, config(), options)?;
+    assert_eq!(written(&broker, "out"), ["a=1@1"]);
+    Ok(())
+}
+
 // -- any order of arrival --------------------------------------------------------------------------------------------
 
 #[derive(Debug, Clone)]

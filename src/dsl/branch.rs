@@ -3,10 +3,11 @@
 use super::KStream;
 use super::graph::{GraphId, GraphNode};
 use super::writer::Writer;
+use crate::operators::Build;
 use crate::operators::branch::Branch;
 use crate::operators::{ErasedPort, Port, join_children};
 use crate::record::Data;
-use crate::topology::{Build, NodeId};
+use crate::topology::NodeId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

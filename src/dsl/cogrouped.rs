@@ -7,12 +7,13 @@ use super::ktable::StoredTable;
 use super::windowed_table::{How, WindowedTable};
 use super::writer::Writer;
 use super::{KGroupedStream, KTable, Materialized};
+use crate::operators::Build;
 use crate::operators::Port;
 use crate::operators::aggregate::Updated;
 use crate::operators::windowed::session::Fold;
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
-use crate::topology::{Build, NodeId};
+use crate::topology::NodeId;
 use std::rc::Rc;
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use super::table_node::{Flag, TableNode};
 use super::writer::Writer;
 use super::{Consumed, KStream, Materialized, StreamsBuilder, nullable, source};
 use crate::config::Timestamps;
+use crate::operators::Build;
 use crate::operators::Port;
 use crate::operators::process::Processor;
 use crate::operators::source::TimestampsOf;
@@ -14,7 +15,7 @@ use crate::operators::store_views::StateStore;
 use crate::operators::stream_global_join::StreamGlobalJoin;
 use crate::record::Data;
 use crate::state::Changelog;
-use crate::topology::{Build, NodeId, TopicName};
+use crate::topology::{NodeId, TopicName};
 use std::marker::PhantomData;
 use std::sync::Arc;
 

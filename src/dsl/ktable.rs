@@ -4,13 +4,14 @@ use super::graph::{Graph, GraphId, GraphNode};
 use super::table_node::{Flag, TableNode, View};
 use super::writer::Writer;
 use super::{Consumed, KStream, Materialized, nullable, source};
+use crate::operators::Build;
 use crate::operators::Port;
 use crate::operators::getter::Getter;
 use crate::operators::table_source::{TableSource, ToStream};
 use crate::operators::table_store::{TableOut, TableStore};
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
-use crate::topology::{Build, NodeId, TopicName};
+use crate::topology::{NodeId, TopicName};
 use std::rc::Rc;
 use std::sync::Arc;
 

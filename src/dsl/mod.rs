@@ -42,11 +42,12 @@ pub use writer::Defaults;
 
 use crate::config::Optimization;
 use crate::error::Result;
+use crate::operators::Build;
 use crate::operators::source::Decode;
 use crate::operators::{ErasedPort, join_children};
 use crate::record::Data;
 use crate::serdes::Optional;
-use crate::topology::{Build, Node, NodeId, NodeKind, Source, TopicName, Topology};
+use crate::topology::{Node, NodeId, NodeKind, Source, TopicName, Topology};
 use graph::{Graph, GraphNode, Role};
 use std::sync::Arc;
 use writer::Writer;

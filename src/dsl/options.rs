@@ -127,6 +127,8 @@ pub struct Materialized<K, V> {
     pub(crate) store_retention_ms: Option<i64>,
     /// A versioned store, and how long its history is.
     pub(crate) history_ms: Option<i64>,
+    /// A store without timestamps.
+    pub(crate) untimed: bool,
     pub(crate) operator: Option<String>,
 }
 
@@ -143,6 +145,7 @@ impl<K, V> Default for Materialized<K, V> {
             retention_ms: None,
             store_retention_ms: None,
             history_ms: None,
+            untimed: false,
             operator: None,
         }
     }
@@ -161,6 +164,7 @@ impl<K, V> Clone for Materialized<K, V> {
             retention_ms: self.retention_ms,
             store_retention_ms: self.store_retention_ms,
             history_ms: self.history_ms,
+            untimed: self.untimed,
             operator: self.operator.clone(),
         }
     }
@@ -267,10 +271,19 @@ impl<K, V> Materialized<K, V> {
         self
     }
 
+    /// A table's rows without their timestamps: who reads them finds -1. Kafka Streams does so where it is given a supplier
+    /// of a plain key-value store.
+    #[doc(alias = "persistentKeyValueStore")]
+    pub fn without_timestamps(mut self) -> Self {
+        self.untimed = true;
+        self
+    }
+
     /// False for [`Materialized::default`]: as if it had not been mentioned. Kafka Streams numbers things otherwise if it is.
     pub(crate) fn is_given(&self) -> bool {
         let stored = self.name.is_some() || self.engine.is_some() || self.logging_off || self.caching_off;
-        let kept = self.retention_ms.is_some() || self.history_ms.is_some() || !self.topic_config.is_empty();
+        let kept =
+            self.retention_ms.is_some() || self.history_ms.is_some() || !self.topic_config.is_empty() || self.untimed;
         stored || kept || self.key.is_some() || self.value.is_some()
     }
 
@@ -291,7 +304,7 @@ impl<K, V> Materialized<K, V> {
     pub(crate) fn table_spec(&self, name: &str, default_engine: Engine) -> StoreSpec {
         let kind = match self.history_ms {
             Some(history_ms) => StoreKind::Versioned { history_ms },
-            None => StoreKind::KeyValue { timestamped: true },
+            None => StoreKind::KeyValue { timestamped: !self.untimed },
         };
         let spec = self.spec(name, kind, default_engine);
         StoreSpec { cached: spec.cached && self.history_ms.is_none(), ..spec }

@@ -3,11 +3,12 @@
 use super::graph::{GraphNode, Role};
 use super::writer::Writer;
 use super::{KStream, StreamsBuilder};
+use crate::operators::Build;
 use crate::operators::process::{ProcessNode, ProcessParts, ProcessPort, Processor, ValueProcessor, Values};
 use crate::operators::store_views::StateStore;
 use crate::operators::{ErasedPort, Port, join_children};
 use crate::record::Data;
-use crate::topology::{Build, NodeId};
+use crate::topology::NodeId;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;

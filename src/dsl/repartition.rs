@@ -4,13 +4,14 @@
 
 use super::graph::{Graph, GraphId, GraphNode, Growing, Role};
 use super::writer::Writer;
+use crate::operators::Build;
 use crate::operators::filter::Filter;
 use crate::operators::sink::{Encode, Partitioning};
 use crate::operators::source::{Decode, TimestampsOf};
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::{Data, Nullable};
 use crate::serdes::SerdeRef;
-use crate::topology::{Build, Node, NodeId, NodeKind, Recipe, SinkTopic, Source, TopicName};
+use crate::topology::{Node, NodeId, NodeKind, Recipe, SinkTopic, Source, TopicName};
 use std::rc::Rc;
 use std::sync::Arc;
 

@@ -4,13 +4,14 @@ use super::graph::{GraphNode, Role};
 use super::writer::Writer;
 use super::{Joined, KStream, KTable};
 use crate::error::{Error, Kind};
+use crate::operators::Build;
 use crate::operators::Port;
 use crate::operators::grace_join::{BufferTime, GraceBuffer, GraceJoin};
 use crate::operators::stream_table_join::StreamTableJoin;
 use crate::record::Data;
 use crate::serdes::SerdeRef;
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
-use crate::topology::{Build, NodeId};
+use crate::topology::NodeId;
 use std::marker::PhantomData;
 use std::sync::Arc;
 

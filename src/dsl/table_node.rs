@@ -2,8 +2,8 @@
 //!
 //! Source: `KTableImpl.valueGetterSupplier` and `enableSendingOldValues`, which ask the same of Kafka Streams' processors.
 
+use crate::operators::Build;
 use crate::operators::getter::Getter;
-use crate::topology::Build;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

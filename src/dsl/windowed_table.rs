@@ -7,6 +7,7 @@ use super::grouped::missing_serdes;
 use super::table_node::{Flag, TableNode, View};
 use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
+use crate::operators::Build;
 use crate::operators::Port;
 use crate::operators::getter::Getter;
 use crate::operators::held::ChangeOut;
@@ -18,7 +19,7 @@ use crate::operators::windowed::{Results, SessionRows, TimedStore, Update, Windo
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
 use crate::state::StoreKind;
-use crate::topology::{Build, NodeId};
+use crate::topology::NodeId;
 use crate::windows::{
     EmitStrategy, SessionWindowedSerde, SessionWindows, SlidingWindows, TimeWindowedSerde, Windowed, Windows,
 };
@@ -185,7 +186,10 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
         match self.frame {
             Frame::Time(_) => {
                 let size_ms = self.frame.size_ms();
-                StoreKind::Window { retention_ms, size_ms, duplicates: false, timestamped: true }
+                // Sliding windows are looked for by key with every record, the others only by key and start.
+                let fixed = matches!(self.frame, Frame::Time(Shape::Time(_)));
+                let by_time = fixed && self.emit == EmitStrategy::OnWindowClose;
+                StoreKind::Window { retention_ms, size_ms, duplicates: false, by_time, timestamped: true }
             }
             Frame::Sessions(_) => StoreKind::Session { retention_ms },
         }

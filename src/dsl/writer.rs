@@ -2,10 +2,11 @@
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::operators::Build;
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::Data;
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
-use crate::topology::{Build, InternalTopic, Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
+use crate::topology::{InternalTopic, Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 

@@ -293,10 +293,14 @@ impl Cx {
         timestamp_ms: Timestamp,
         headers: Headers,
     ) {
-        let row = value.map(|value| {
-            timestamped::encode(value, timestamp_ms, &mut self.row);
-            self.row.as_slice()
-        });
+        let row = if self.state.is_timestamped(store) {
+            value.map(|value| {
+                timestamped::encode(value, timestamp_ms, &mut self.row);
+                self.row.as_slice()
+            })
+        } else {
+            value
+        };
         self.state.put(store, key, row);
         if self.cache.is_cached(store) {
             let origin = Origin::new(timestamp_ms, headers, self.current.as_ref(), self.dead_letters.is_some());

@@ -6,10 +6,10 @@
 use super::record_cache::{HeldRow, Origin};
 use super::{Cx, Hook, Port};
 use crate::error::{Error, Kind, Result};
+use crate::operators::Build;
 use crate::record::{Change, Headers, Record, Timestamp};
 use crate::serdes::SerdeRef;
 use crate::state::{StoreId, timestamped};
-use crate::topology::Build;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -142,10 +142,14 @@ impl Cx {
         }
         let first = wants_old && self.cache.get(store, key).is_none();
         let old = if first { Some(self.state.get(store, key)?.map(|row| row.to_vec())) } else { None };
-        let row = value.map(|value| {
-            timestamped::encode(value, row_ms, &mut self.row);
-            self.row.as_slice()
-        });
+        let row = if self.state.is_timestamped(store) {
+            value.map(|value| {
+                timestamped::encode(value, row_ms, &mut self.row);
+                self.row.as_slice()
+            })
+        } else {
+            value
+        };
         self.state.put(store, key, row);
         let origin = Origin::new(context_ms, headers.clone(), self.current.as_ref(), self.dead_letters.is_some());
         self.cache.hold(store, key, row, old, origin);
@@ -167,6 +171,11 @@ impl Cx {
 
     /// Whether the row was there when the store was flushed last.
     fn existed(&mut self, store: StoreId, held: &HeldRow) -> Result<bool> {
+        if let Some(rows) = &self.segmented[store.0]
+            && rows.time_of_changelog(held.key()).is_some_and(|time_ms| !rows.shows_flushed(time_ms))
+        {
+            return Ok(false);
+        }
         if let Some(old) = &held.old {
             return Ok(old.is_some());
         }
@@ -191,5 +200,11 @@ impl Cx {
             row => (row, None),
         };
         self.log(store, held.key(), value, row_ms.unwrap_or(held.origin.timestamp_ms), headers);
+        if let Some(rows) = &mut self.segmented[store.0]
+            && let Some(time_ms) = rows.time_of_changelog(held.key())
+            && !rows.flushed(time_ms)
+        {
+            self.drop_record("cache", "its window or session is too old for the store");
+        }
     }
 }

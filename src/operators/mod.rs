@@ -3,6 +3,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod branch;
+mod build;
 pub mod cx;
 pub(crate) mod filter;
 pub(crate) mod foreign_key;
@@ -30,6 +31,7 @@ pub(crate) mod table_values;
 pub(crate) mod timed_rows;
 pub(crate) mod windowed;
 
+pub use build::Build;
 pub use cx::{Cx, Outbox, RecordContext};
 pub use hooks::{Hook, Hooks};
 pub use record_cache::{CacheBudget, RecordCache};

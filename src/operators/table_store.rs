@@ -4,11 +4,11 @@ use super::cx::Stage;
 use super::held::{ChangeOut, RowWrite};
 use super::{Cx, Port};
 use crate::error::{Error, Kind, Result};
+use crate::operators::Build;
 use crate::record::{Change, Headers, Record, Timestamp};
 use crate::serdes::{Encoded, SerdeRef};
 use crate::state::versioned::{Placed, Version};
 use crate::state::{StoreId, timestamped};
-use crate::topology::Build;
 
 /// Reads and writes rows by key, with their timestamps.
 pub(crate) struct TableStore<K, V> {
@@ -37,7 +37,11 @@ impl<K, V> TableStore<K, V> {
             let row = versioned.get(&mut cx.state, &self.key_bytes)?;
             return row.map(|(row, from_ms)| Ok((self.decode(&row)?, from_ms))).transpose();
         }
+        let timestamped = cx.state.is_timestamped(self.store);
         let Some(row) = cx.state.get(self.store, &self.key_bytes)? else { return Ok(None) };
+        if !timestamped {
+            return Ok(Some((self.decode(&row)?, timestamped::UNKNOWN_MS)));
+        }
         Ok(Some((self.decode(timestamped::value(&row))?, timestamped::timestamp_ms(&row))))
     }
 

@@ -94,9 +94,6 @@ impl Cx {
         let taken = rows.put(&mut self.state, write.key, write.time_ms, suffix, row)?;
         let origin = Origin::new(write.log_ms, headers.clone(), self.current.as_ref(), self.dead_letters.is_some());
         self.cache.hold(store, &held_key, row, old, origin);
-        if !taken {
-            self.drop_record(node, "its window or session is too old for the store");
-        }
         Ok(taken)
     }
 

@@ -9,6 +9,7 @@ use super::thread::{App, Clients};
 use crate::broker::{Consumer, Event, Role, TopicPartition};
 use crate::config::{Policy, StoreFormat};
 use crate::error::{Error, Kind, Result};
+use crate::operators::Build;
 use crate::operators::cx::Counts;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
 use crate::state::restore::{Restore, RestorePartition};
@@ -16,7 +17,7 @@ use crate::state::segmented::Segmented;
 use crate::state::versioned::Versioned;
 use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
 use crate::topology::internal_topics::changelog_topic;
-use crate::topology::{Build, NodeId, NodeKind, Source};
+use crate::topology::{NodeId, NodeKind, Source};
 use std::collections::BTreeMap;
 
 /// Committed offset and metadata of each input partition; `None` where the group has committed none.

@@ -74,6 +74,8 @@ pub enum StoreKind {
         size_ms: i64,
         /// Rows of the same key and time are kept apart by their sequence numbers.
         duplicates: bool,
+        /// Windows are looked for by time more than by key: they are kept in the order of their starts.
+        by_time: bool,
         /// As for key-value stores.
         timestamped: bool,
     },
@@ -89,6 +91,16 @@ pub enum StoreKind {
     },
     /// What a buffer holds back: opaque keys and values.
     Buffer,
+}
+
+impl StoreKind {
+    /// Whether a row begins with its value's timestamp.
+    pub(crate) fn is_timestamped(&self) -> bool {
+        match self {
+            StoreKind::KeyValue { timestamped } | StoreKind::Window { timestamped, .. } => *timestamped,
+            StoreKind::Session { .. } | StoreKind::Versioned { .. } | StoreKind::Buffer => false,
+        }
+    }
 }
 
 /// A store as the topology describes it.

@@ -2,7 +2,7 @@
 
 use super::segmented::Segmented;
 use super::versioned::Versioned;
-use super::{StoreId, StoreKind, StoreSpec, TaskState, timestamped};
+use super::{StoreId, StoreSpec, TaskState, timestamped};
 use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
 use crate::record::Timestamp;
@@ -58,10 +58,7 @@ struct RowFormat {
 
 impl RowFormat {
     fn new((i, spec): (usize, &StoreSpec)) -> Self {
-        let timestamped = match spec.kind {
-            StoreKind::KeyValue { timestamped } | StoreKind::Window { timestamped, .. } => timestamped,
-            StoreKind::Session { .. } | StoreKind::Versioned { .. } | StoreKind::Buffer => false,
-        };
+        let timestamped = spec.kind.is_timestamped();
         let store = StoreId(i);
         Self { segmented: Segmented::new(store, spec), versioned: Versioned::new(store, spec), timestamped }
     }

@@ -1,6 +1,7 @@
 //! Rows that are forgotten by time: windows and sessions, on the ordered byte store.
 //!
-//! A row's physical key is `segment (8) · key · time (8) · suffix`; the time is a window's start or a session's end, the
+//! A row's physical key is `segment (8) · key · time (8) · suffix`, or `segment · time · key · suffix` where windows are looked
+//! for by time more than by key; the time is a window's start or a session's end, the
 //! suffix a sequence number (4) or a session's start (8). All rows of a segment are dropped together. What can be seen
 //! depends on the largest time that was put ("observed"), not on the wall clock. Two engines forget differently, and so do
 //! Kafka Streams' two: on disk a row is refused only when its whole segment is over, in memory as soon as it is too old.
@@ -60,10 +61,14 @@ pub struct Segmented {
     engine: Engine,
     suffix: Suffix,
     duplicates: bool,
+    /// The time is in front of the key.
+    by_time: bool,
     retention_ms: i64,
     segment_ms: i64,
     /// The largest time that was put; -1 before the first.
     observed_ms: i64,
+    /// The same of what a cache in front of the store has let go of.
+    flushed_ms: i64,
     /// The segments that have rows; `None` until they are looked up.
     segments: Option<BTreeSet<i64>>,
     /// The last sequence number given out.
@@ -103,9 +108,11 @@ impl Kept {
 impl Segmented {
     /// The view of a store of that kind; `None` for other kinds.
     pub fn new(store: StoreId, spec: &StoreSpec) -> Option<Self> {
-        let (suffix, duplicates, retention_ms) = match spec.kind {
-            StoreKind::Window { retention_ms, duplicates, .. } => (Suffix::Sequence, duplicates, retention_ms),
-            StoreKind::Session { retention_ms } => (Suffix::Start, false, retention_ms),
+        let (suffix, duplicates, by_time, retention_ms) = match spec.kind {
+            StoreKind::Window { retention_ms, duplicates, by_time, .. } => {
+                (Suffix::Sequence, duplicates, by_time, retention_ms)
+            }
+            StoreKind::Session { retention_ms } => (Suffix::Start, false, false, retention_ms),
             _ => return None,
         };
         Some(Self {
@@ -113,9 +120,11 @@ impl Segmented {
             engine: spec.engine,
             suffix,
             duplicates,
+            by_time,
             retention_ms,
             segment_ms: (retention_ms / 2).max(SEGMENT_MIN_MS),
             observed_ms: -1,
+            flushed_ms: -1,
             segments: None,
             sequence: 0,
             kept: None,
@@ -164,10 +173,7 @@ impl Segmented {
         value: Option<&[u8]>,
     ) -> Result<bool> {
         self.observed_ms = self.observed_ms.max(time_ms);
-        let alive = match self.engine {
-            Engine::Memory | Engine::MemoryLru { .. } => time_ms > self.observed_ms.saturating_sub(self.retention_ms),
-            Engine::RocksDb => self.segment(time_ms) >= self.first_live_segment(),
-        };
+        let alive = self.is_taken(time_ms, self.observed_ms);
         let segment = self.segment(time_ms);
         let physical = self.physical(segment, key, time_ms, suffix);
         if let Some(kept) = &mut self.kept {
@@ -181,6 +187,31 @@ impl Segmented {
         }
         self.forget(state)?;
         Ok(alive)
+    }
+
+    /// Whether the store takes a row of this time when `observed_ms` is the largest time.
+    fn is_taken(&self, time_ms: i64, observed_ms: i64) -> bool {
+        let over_ms = observed_ms.saturating_sub(self.retention_ms);
+        match self.engine {
+            Engine::Memory | Engine::MemoryLru { .. } => time_ms > over_ms,
+            Engine::RocksDb => self.segment(time_ms) >= self.segment(over_ms),
+        }
+    }
+
+    /// A cache in front of the store lets go of a row of this time. False: the store behind it would not take it.
+    pub fn flushed(&mut self, time_ms: i64) -> bool {
+        self.flushed_ms = self.flushed_ms.max(time_ms);
+        self.is_taken(time_ms, self.flushed_ms)
+    }
+
+    /// Whether the store behind a cache would show a row of this time.
+    pub fn shows_flushed(&self, time_ms: i64) -> bool {
+        time_ms >= self.first_stored_ms(self.flushed_ms)
+    }
+
+    /// The time in a changelog record's key.
+    pub fn time_of_changelog(&self, key: &[u8]) -> Option<i64> {
+        split(key, self.suffix_bytes()).map(|(_, time_ms, _)| time_ms)
     }
 
     /// Deletes a row; unlike [`put`](Self::put) it is never too old.
@@ -221,7 +252,7 @@ impl Segmented {
         time_ms: i64,
         suffix: i64,
     ) -> Result<Option<Vec<u8>>> {
-        if time_ms < self.first_stored_ms() {
+        if time_ms < self.first_stored_ms(self.observed_ms) {
             return Ok(None);
         }
         let physical = self.physical(self.segment(time_ms), key, time_ms, suffix);
@@ -268,11 +299,10 @@ impl Segmented {
         let (first, last) = (self.segment(from_ms), self.segment(to_ms));
         let segments: Vec<i64> =
             self.segments(state)?.range((Bound::Included(first), Bound::Included(last))).copied().collect();
-        let suffix_bytes = self.suffix_bytes();
         for segment in segments {
             let (from, to) = self.bounds(segment, keys, from_ms, to_ms);
             let visit = &mut |physical: &[u8], value: &[u8]| {
-                if let Some((key, time_ms, suffix)) = split(&physical[8..], suffix_bytes)
+                if let Some((key, time_ms, suffix)) = self.logical(physical)
                     && (from_ms..=to_ms).contains(&time_ms)
                     && keys.contain(key)
                 {
@@ -286,7 +316,7 @@ impl Segmented {
             let (from, to) = (sortable(first).to_vec(), last.checked_add(1).map(|next| sortable(next).to_vec()));
             let to = to.map_or(Bound::Unbounded, Bound::Excluded);
             for (physical, value) in kept.rows.range::<Vec<u8>, _>((Bound::Included(from), to)) {
-                if let Some((key, time_ms, suffix)) = split(&physical[8..], suffix_bytes)
+                if let Some((key, time_ms, suffix)) = self.logical(physical)
                     && (from_ms..=to_ms).contains(&time_ms)
                     && keys.contain(key)
                 {
@@ -320,16 +350,24 @@ impl Segmented {
 
     /// Splits a physical key: key, time, suffix.
     pub fn logical<'a>(&self, physical: &'a [u8]) -> Option<(&'a [u8], i64, i64)> {
-        split(physical.get(8..)?, self.suffix_bytes())
+        let rest = physical.get(8..)?;
+        if !self.by_time {
+            return split(rest, self.suffix_bytes());
+        }
+        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let (key, suffix) = rest.split_at_checked(rest.len().checked_sub(self.suffix_bytes())?)?;
+        Some((key, i64::from_be_bytes(*time), suffix_of(suffix)?))
     }
 
     /// Rows of a time before this are not seen any more.
     pub fn first_visible_ms(&self) -> i64 {
-        if self.kept.is_some() { i64::MIN } else { self.first_stored_ms() }
+        if self.kept.is_some() { i64::MIN } else { self.first_stored_ms(self.observed_ms) }
     }
 
-    fn first_stored_ms(&self) -> i64 {
-        self.observed_ms.saturating_sub(self.retention_ms).saturating_add(1)
+    fn first_stored_ms(&self, observed_ms: i64) -> i64 {
+        let over_ms = observed_ms.saturating_sub(self.retention_ms);
+        // Kafka Streams' time-ordered window stores show one millisecond more: a window that closes right now.
+        if self.by_time && self.engine == Engine::RocksDb { over_ms } else { over_ms.saturating_add(1) }
     }
 
     fn first_live_segment(&self) -> i64 {
@@ -350,15 +388,21 @@ impl Segmented {
     fn physical(&self, segment: i64, key: &[u8], time_ms: i64, suffix: i64) -> Vec<u8> {
         let mut rest = Vec::new();
         self.changelog_key(key, time_ms, suffix, &mut rest);
-        let mut physical = sortable(segment).to_vec();
-        physical.extend_from_slice(&rest);
-        physical
+        if self.by_time {
+            // `key · time` becomes `time · key`.
+            rest[..key.len() + 8].rotate_left(key.len());
+        }
+        [&sortable(segment)[..], &rest].concat()
     }
 
     /// The range of physical keys of one segment that holds all rows wanted; some others may lie between them.
     fn bounds(&self, segment: i64, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> (Vec<u8>, Option<Vec<u8>>) {
         let next = segment.checked_add(1).map(|next| sortable(next).to_vec());
         let prefix = |key: &[u8]| [&sortable(segment)[..], key].concat();
+        if self.by_time {
+            let to = to_ms.checked_add(1).map(|to_ms| prefix(&to_ms.to_be_bytes()));
+            return (prefix(&from_ms.max(0).to_be_bytes()), to.or(next));
+        }
         match keys {
             Keys::One(key) => {
                 let from = [&prefix(key)[..], &from_ms.max(0).to_be_bytes()].concat();
@@ -417,14 +461,15 @@ impl Segmented {
     pub fn restored(&mut self, state: &TaskState) -> Result {
         self.segments = None;
         let Some(last) = self.segments(state)?.last().copied() else { return Ok(()) };
-        let (mut observed_ms, suffix_bytes) = (-1, self.suffix_bytes());
+        let mut observed_ms = -1;
         state.range(self.store, Some(&sortable(last)), None, &mut |key, _| {
-            if let Some((_, time_ms, _)) = split(&key[8..], suffix_bytes) {
+            if let Some((_, time_ms, _)) = self.logical(key) {
                 observed_ms = observed_ms.max(time_ms);
             }
             true
         })?;
         self.observed_ms = self.observed_ms.max(observed_ms);
+        self.flushed_ms = self.observed_ms;
         Ok(())
     }
 }
@@ -442,11 +487,14 @@ fn unsortable(bytes: [u8; 8]) -> i64 {
 fn split(bytes: &[u8], suffix_bytes: usize) -> Option<(&[u8], i64, i64)> {
     let (rest, suffix) = bytes.split_at_checked(bytes.len().checked_sub(suffix_bytes)?)?;
     let (key, time) = rest.split_last_chunk::<8>()?;
-    let suffix = match suffix.len() {
-        4 => i64::from(i32::from_be_bytes(*suffix.first_chunk()?)),
-        _ => i64::from_be_bytes(*suffix.first_chunk()?),
-    };
-    Some((key, i64::from_be_bytes(*time), suffix))
+    Some((key, i64::from_be_bytes(*time), suffix_of(suffix)?))
+}
+
+fn suffix_of(bytes: &[u8]) -> Option<i64> {
+    Some(match bytes.len() {
+        4 => i64::from(i32::from_be_bytes(*bytes.first_chunk()?)),
+        _ => i64::from_be_bytes(*bytes.first_chunk()?),
+    })
 }
 
 #[cfg(test)]
@@ -466,7 +514,7 @@ mod tests {
     }
 
     fn window(retention_ms: i64) -> StoreKind {
-        StoreKind::Window { retention_ms, size_ms: 10, duplicates: false, timestamped: false }
+        StoreKind::Window { retention_ms, size_ms: 10, duplicates: false, by_time: false, timestamped: false }
     }
 
     fn times(rows: &[TimedRow]) -> Vec<(String, i64)> {

@@ -25,6 +25,8 @@ struct Store {
     name: String,
     writes: Overlay,
     rows: Rows,
+    /// A row begins with the value's timestamp.
+    timestamped: bool,
     /// Which rows stay, where only some do.
     lru: Option<Lru>,
 }
@@ -82,6 +84,7 @@ impl TaskState {
                 Engine::Memory | Engine::MemoryLru { .. } => Rows::Memory(MemoryRows::default()),
                 Engine::RocksDb => Rows::Disk(RowCache::new(budget.rows.clone())),
             },
+            timestamped: spec.kind.is_timestamped(),
             lru: match spec.engine {
                 Engine::MemoryLru { max_entries } => Some(Lru::new(max_entries)),
                 Engine::Memory | Engine::RocksDb => None,
@@ -103,6 +106,7 @@ impl TaskState {
             name: spec.name.clone(),
             writes: Overlay::default(),
             rows: Rows::Global(rows.clone()),
+            timestamped: spec.kind.is_timestamped(),
             lru: None,
         };
         self.stores.extend(globals.specs().iter().zip(&globals.rows).map(store));
@@ -151,6 +155,11 @@ impl TaskState {
         {
             slot.writes.put(evicted, None);
         }
+    }
+
+    /// Whether a row of `store` begins with its value's timestamp.
+    pub(crate) fn is_timestamped(&self, store: StoreId) -> bool {
+        self.stores[store.0].timestamped
     }
 
     /// The row that made room for the one that was put last, in a store that keeps only some.

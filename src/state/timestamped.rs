@@ -3,6 +3,9 @@
 
 use crate::record::Timestamp;
 
+/// The timestamp of a row in a store that keeps none.
+pub const UNKNOWN_MS: Timestamp = -1;
+
 /// Writes a row into `out`, which is cleared first.
 pub fn encode(value: &[u8], timestamp_ms: Timestamp, out: &mut Vec<u8>) {
     out.clear();

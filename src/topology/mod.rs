@@ -7,10 +7,9 @@ pub mod split;
 
 use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
-use crate::operators::{Cx, ErasedPort, Hook, Hooks};
+use crate::operators::{Build, Cx, ErasedPort};
 use crate::record::Timestamp;
-use crate::state::{StoreId, StoreSpec};
-use std::cell::RefCell;
+use crate::state::StoreSpec;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -134,44 +133,6 @@ impl Node {
             NodeKind::Source { topics, .. } => topics,
             _ => &[],
         }
-    }
-}
-
-/// What a node sees of the task that it is made for.
-pub struct Build<'a> {
-    /// The node's own name.
-    pub node: String,
-    /// The task's stores, by name.
-    pub stores: &'a BTreeMap<String, StoreId>,
-    /// Gives each topic that the task writes to a number for its outbox.
-    pub outbox: &'a mut crate::operators::Outbox,
-    /// The application's id, the prefix of internal topics.
-    pub application_id: &'a str,
-    /// Which of the stores are cached, by their ids.
-    pub cached: &'a [bool],
-    /// What nodes want to do besides taking records.
-    pub hooks: &'a mut Hooks,
-    /// The names of the node's children, in their order.
-    pub children: Vec<String>,
-}
-
-impl Build<'_> {
-    /// True where rows of `store` are logged and sent on when it is flushed.
-    pub fn is_cached(&self, store: StoreId) -> bool {
-        self.cached[store.0]
-    }
-
-    /// Registers a hook of `store`: see [`Hook`].
-    pub fn hook(&mut self, store: StoreId, hook: Rc<RefCell<dyn Hook>>) {
-        self.hooks.add(store, hook);
-    }
-
-    /// The store of that name.
-    ///
-    /// # Panics
-    /// Where the node was not connected to it, which the DSL does when it adds the node.
-    pub fn store(&self, name: &str) -> StoreId {
-        *self.stores.get(name).unwrap_or_else(|| panic!("node {} is not connected to store {name}", self.node))
     }
 }
 

@@ -40,7 +40,7 @@ impl AnyStore {
             StoreKind::KeyValue { timestamped: true } => {
                 Self::Timestamped(TimestampedKeyValueStore::store(name, key, value))
             }
-            StoreKind::Window { retention_ms, size_ms, duplicates, timestamped } => {
+            StoreKind::Window { retention_ms, size_ms, duplicates, timestamped, .. } => {
                 let make = match (duplicates, timestamped) {
                     (true, _) => WindowStore::with_duplicates,
                     (_, true) => WindowStore::timestamped,

@@ -229,8 +229,10 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// [`Kind::State`]: the disk cannot be read, or the row is of another type.
     pub fn get(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Option<(V, Timestamp)>> {
         let key = encode(&self.key, key)?;
-        let row = context.cx().state.get(self.store, &key)?;
-        row.map(|row| self.row(&row)).transpose()
+        let state = &mut context.cx().state;
+        let timestamped = state.is_timestamped(self.store);
+        let row = state.get(self.store, &key)?;
+        row.map(|row| self.row(&row, timestamped)).transpose()
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of `key`.
@@ -264,11 +266,15 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
         from: Option<&K>,
         to: Option<&K>,
     ) -> Result<Vec<(K, (V, Timestamp))>> {
+        let timestamped = context.cx().state.is_timestamped(self.store);
         let rows = rows_between(context.cx(), self.store, &self.key, from, to)?;
-        rows.iter().map(|(key, row)| Ok((decode(&self.key, key)?, self.row(row)?))).collect()
+        rows.iter().map(|(key, row)| Ok((decode(&self.key, key)?, self.row(row, timestamped)?))).collect()
     }
 
-    fn row(&self, row: &[u8]) -> Result<(V, Timestamp)> {
+    fn row(&self, row: &[u8], timestamped: bool) -> Result<(V, Timestamp)> {
+        if !timestamped {
+            return Ok((decode(&self.value, row)?, timestamped::UNKNOWN_MS));
+        }
         Ok((decode(&self.value, timestamped::value(row))?, timestamped::timestamp_ms(row)))
     }
 }

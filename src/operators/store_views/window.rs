@@ -49,7 +49,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: false, timestamped: false };
+        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: false, by_time: false, timestamped: false };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -62,7 +62,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: true, timestamped: false };
+        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: true, by_time: false, timestamped: false };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -75,7 +75,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: false, timestamped: true };
+        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: false, by_time: false, timestamped: true };
         Self::of_kind(name, kind, key, value)
     }
 

@@ -94,6 +94,7 @@ impl Interpreter {
                 let max_entries = fields.number("max_entries")? as usize;
                 Materialized::named(name()?).engine(Engine::MemoryLru { max_entries })
             }
+            "plain_rocksdb" => Materialized::rocksdb(name()?).without_timestamps(),
             "in_memory_supplier" => Materialized::memory(name()?),
             "timestamped_rocksdb" | "supplier_rocksdb" => Materialized::rocksdb(name()?),
             "supplier_in_memory" => Materialized::memory(name()?),

@@ -1,0 +1,45 @@
+//! What the maker of an operator gets from the task.
+
+use super::{Hook, Hooks, Outbox};
+use crate::state::StoreId;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// What a node sees of the task that it is made for.
+pub struct Build<'a> {
+    /// The node's own name.
+    pub node: String,
+    /// The task's stores, by name.
+    pub stores: &'a BTreeMap<String, StoreId>,
+    /// Gives each topic that the task writes to a number for its outbox.
+    pub outbox: &'a mut Outbox,
+    /// The application's id, the prefix of internal topics.
+    pub application_id: &'a str,
+    /// Which of the stores are cached, by their ids.
+    pub cached: &'a [bool],
+    /// What nodes want to do besides taking records.
+    pub hooks: &'a mut Hooks,
+    /// The names of the node's children, in their order.
+    pub children: Vec<String>,
+}
+
+impl Build<'_> {
+    /// True where rows of `store` are logged and sent on when it is flushed.
+    pub fn is_cached(&self, store: StoreId) -> bool {
+        self.cached[store.0]
+    }
+
+    /// Registers a hook of `store`: see [`Hook`].
+    pub fn hook(&mut self, store: StoreId, hook: Rc<RefCell<dyn Hook>>) {
+        self.hooks.add(store, hook);
+    }
+
+    /// The store of that name.
+    ///
+    /// # Panics
+    /// Where the node was not connected to it, which the DSL does when it adds the node.
+    pub fn store(&self, name: &str) -> StoreId {
+        *self.stores.get(name).unwrap_or_else(|| panic!("node {} is not connected to store {name}", self.node))
+    }
+}

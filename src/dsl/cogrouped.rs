@@ -100,8 +100,7 @@ impl<K: Data, V: Data, A: Data> Member<K, A> for Typed<K, V, A> {
     ) -> GraphId {
         let aggregator = self.aggregator.clone();
         let update = move |key: &K, value: &V, stored: Option<A>| {
-            let old = stored.or_else(|| initializer());
-            Updated { new: aggregator(key, value, old.clone()), old }
+            Updated::aggregated(stored, &*initializer, |so_far| aggregator(key, value, so_far))
         };
         add_aggregate(self.graph(), name, parent, table, materialized, Arc::new(update))
     }
@@ -118,8 +117,7 @@ impl<K: Data, V: Data, A: Data> Member<K, A> for Typed<K, V, A> {
         let how = match begin {
             Begin::Time(shape, initializer) => {
                 let update = move |key: &K, value: &V, stored: Option<A>| {
-                    let old = stored.or_else(|| initializer());
-                    Updated { new: aggregator(key, value, old.clone()), old }
+                    Updated::aggregated(stored, &*initializer, |so_far| aggregator(key, value, so_far))
                 };
                 How::Time(shape, Arc::new(update))
             }

@@ -189,14 +189,10 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         number: impl Fn(&N) -> i64 + Send + Sync + 'static,
         materialized: Materialized<K, N>,
     ) -> KTable<K, N> {
-        if given && materialized.name.is_none() {
-            // Kafka Streams uses up a number here, for compatibility with its older versions; so names agree.
-            let _used_up = self.graph().next_name("KSTREAM-AGGREGATE-STATE-STORE");
+        if given {
+            use_up_a_number(self.graph(), &materialized);
         }
-        self.aggregation("AGGREGATE", materialized, move |_, _, count: Option<N>| {
-            let count = count.map_or(0, |count| number(&count));
-            Updated { old: Some(make(count)), new: Some(make(count + 1)) }
-        })
+        self.aggregation("AGGREGATE", materialized, move |_, _, count| Updated::counted(count, &make, &number))
     }
 
     /// Combines the values of each key with each other: the first one as it is, every further one by `reducer`.
@@ -218,12 +214,8 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         reducer: impl Fn(&A, &V) -> Option<A> + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<K, A> {
-        self.aggregation("REDUCE", materialized, move |_, value: &V, old: Option<A>| {
-            let new = match &old {
-                None => first(value),
-                Some(old) => reducer(old, value),
-            };
-            Updated { old, new }
+        self.aggregation("REDUCE", materialized, move |_, value: &V, old| {
+            Updated::reduced(old, value, &first, &reducer)
         })
     }
 
@@ -261,8 +253,7 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         materialized: Materialized<K, A>,
     ) -> KTable<K, A> {
         self.aggregation("AGGREGATE", materialized, move |key, value, stored| {
-            let old = stored.or_else(&initializer);
-            Updated { new: aggregator(key, value, old.clone()), old }
+            Updated::aggregated(stored, &initializer, |so_far| aggregator(key, value, so_far))
         })
     }
 
@@ -281,6 +272,14 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
         };
         let node = add_aggregate(graph, name, parent, &table, Some(materialized.clone()), Arc::new(update));
         table_of(graph, node, sources, table)
+    }
+}
+
+/// Kafka Streams uses up a number for a count without a name, for compatibility with its older versions; so names agree.
+/// Its sliding windows are younger than that.
+pub(crate) fn use_up_a_number<K, N>(graph: &Graph, materialized: &Materialized<K, N>) {
+    if materialized.name.is_none() {
+        let _used_up = graph.next_name("KSTREAM-AGGREGATE-STATE-STORE");
     }
 }
 

@@ -1,7 +1,6 @@
 //! Grouped streams cut into windows, and the aggregations of each window's records.
 
-use super::graph::Graph;
-use super::grouped::{store_name, unknown_serdes};
+use super::grouped::{store_name, unknown_serdes, use_up_a_number};
 use super::windowed_table::{Frame, How, Shape, WindowedTable};
 use super::{KGroupedStream, KTable, Materialized};
 use crate::operators::aggregate::Updated;
@@ -131,10 +130,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         if given && matches!(self.shape, Shape::Time(_)) {
             use_up_a_number(self.grouped.graph(), &materialized);
         }
-        self.aggregation("AGGREGATE", materialized, move |_, _, count: Option<N>| {
-            let count = count.map_or(0, |count| number(&count));
-            Updated { old: Some(make(count)), new: Some(make(count + 1)) }
-        })
+        self.aggregation("AGGREGATE", materialized, move |_, _, count| Updated::counted(count, &make, &number))
     }
 
     /// Combines the values of each key and window with each other: the first one as it is, every further one by `reducer`.
@@ -156,12 +152,8 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         reducer: impl Fn(&A, &V) -> Option<A> + Send + Sync + 'static,
         materialized: Materialized<K, A>,
     ) -> KTable<Windowed<K>, A> {
-        self.aggregation("REDUCE", materialized, move |_, value: &V, old: Option<A>| {
-            let new = match &old {
-                None => first(value),
-                Some(old) => reducer(old, value),
-            };
-            Updated { old, new }
+        self.aggregation("REDUCE", materialized, move |_, value: &V, old| {
+            Updated::reduced(old, value, &first, &reducer)
         })
     }
 
@@ -183,8 +175,7 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
         materialized: Materialized<K, A>,
     ) -> KTable<Windowed<K>, A> {
         self.aggregation("AGGREGATE", materialized, move |key, value, stored| {
-            let old = stored.or_else(&initializer);
-            Updated { new: aggregator(key, value, old.clone()), old }
+            Updated::aggregated(stored, &initializer, |so_far| aggregator(key, value, so_far))
         })
     }
 
@@ -322,14 +313,6 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
         fold: Fold<K, V, A>,
     ) -> KTable<Windowed<K>, A> {
         aggregation(&self.grouped, operator, materialized, self.emit, How::Sessions(self.windows, fold))
-    }
-}
-
-/// Kafka Streams uses up a number for a count without a name, for compatibility with its older versions; so names agree.
-/// Its sliding windows are younger than that.
-fn use_up_a_number<K, N>(graph: &Graph, materialized: &Materialized<K, N>) {
-    if materialized.name.is_none() {
-        let _used_up = graph.next_name("KSTREAM-AGGREGATE-STATE-STORE");
     }
 }
 

@@ -15,6 +15,40 @@ pub(crate) struct Updated<A> {
     pub(crate) new: Option<A>,
 }
 
+impl<A> Updated<A> {
+    /// One more of what `stored` counts.
+    pub(crate) fn counted(stored: Option<A>, make: impl Fn(i64) -> A, number: impl Fn(&A) -> i64) -> Self {
+        let count = stored.map_or(0, |count| number(&count));
+        Self { old: Some(make(count)), new: Some(make(count + 1)) }
+    }
+
+    /// `stored` combined with a value, or the first value.
+    pub(crate) fn reduced<V>(
+        stored: Option<A>,
+        value: &V,
+        first: impl Fn(&V) -> Option<A>,
+        reducer: impl Fn(&A, &V) -> Option<A>,
+    ) -> Self {
+        let new = match &stored {
+            None => first(value),
+            Some(stored) => reducer(stored, value),
+        };
+        Self { old: stored, new }
+    }
+}
+
+impl<A: Clone> Updated<A> {
+    /// What `aggregator` makes of `stored`, or of an initial value. The initial value counts as what was before.
+    pub(crate) fn aggregated(
+        stored: Option<A>,
+        initializer: impl Fn() -> Option<A>,
+        aggregator: impl FnOnce(Option<A>) -> Option<A>,
+    ) -> Self {
+        let old = stored.or_else(initializer);
+        Self { new: aggregator(old.clone()), old }
+    }
+}
+
 /// Updates the row of each record's key.
 pub(crate) struct Aggregate<K, V, A> {
     pub(crate) node: String,

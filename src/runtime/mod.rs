@@ -7,6 +7,8 @@ mod metadata;
 mod prepare;
 mod queue;
 mod ready;
+mod rebalance;
+mod restoring;
 mod shared;
 pub mod status;
 mod supervisor;

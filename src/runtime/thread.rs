@@ -1,15 +1,12 @@
 //! A stream thread: owns its consumers, its producer, its tasks and their stores. `step` is one turn of the crank.
 
-use super::assignment;
 use super::commit;
 use super::global::GlobalTask;
-use super::metadata::Metadata;
 use super::prepare::Plan;
 use super::queue::Input;
 use super::shared::Shared;
 use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
-use super::task_init;
 use crate::broker::{Batch, Broker, Consumer, Event, Producer, RawRecord, Role, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -25,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
-const RECORDS_PER_TURN_MAX: usize = 5_000;
+pub(super) const RECORDS_PER_TURN_MAX: usize = 5_000;
 /// How often the tasks' figures are written for the outside.
 const PUBLISH_INTERVAL_MS: i64 = 200;
 /// How long a commit waits for the producer before the turn ends and the next one tries again.
@@ -64,7 +61,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    fn new(app: &App, thread: usize) -> Result<Self> {
+    pub(super) fn new(app: &App, thread: usize) -> Result<Self> {
         let consumer = app.broker.consumer(Role::Main { thread })?;
         Ok(Self { thread, consumer, producer: app.broker.producer(thread)?, restorer: None })
     }
@@ -83,30 +80,30 @@ pub enum Turn {
 
 /// A stream thread. Its clients and tasks are not `Send`: it is made on the OS thread that turns it.
 pub struct StreamThread {
-    number: usize,
-    app: Arc<App>,
-    clients: Clients,
+    pub(super) number: usize,
+    pub(super) app: Arc<App>,
+    pub(super) clients: Clients,
     /// What fills the global stores, where no thread of its own does: in a test.
-    global: Option<GlobalTask>,
-    cache: CacheBudget,
-    phase: Phase,
-    owned: BTreeSet<TopicPartition>,
-    tasks: BTreeMap<TaskId, Task>,
-    batch: Batch,
-    events: Vec<Event>,
-    restore_events: Vec<Event>,
-    busy: bool,
+    pub(super) global: Option<GlobalTask>,
+    pub(super) cache: CacheBudget,
+    pub(super) phase: Phase,
+    pub(super) owned: BTreeSet<TopicPartition>,
+    pub(super) tasks: BTreeMap<TaskId, Task>,
+    pub(super) batch: Batch,
+    pub(super) events: Vec<Event>,
+    pub(super) restore_events: Vec<Event>,
+    pub(super) busy: bool,
     /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
-    commit_now: bool,
-    last_commit_ms: i64,
-    last_published_ms: i64,
-    metrics: ThreadMetrics,
-    published: BTreeMap<TaskId, Counts>,
-    unpublished: Counts,
+    pub(super) commit_now: bool,
+    pub(super) last_commit_ms: i64,
+    pub(super) last_published_ms: i64,
+    pub(super) metrics: ThreadMetrics,
+    pub(super) published: BTreeMap<TaskId, Counts>,
+    pub(super) unpublished: Counts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Topics not yet looked at.
     Created,
     /// In the group, or joining it.
@@ -302,129 +299,6 @@ impl StreamThread {
         Ok(())
     }
 
-    fn assigned(&mut self, partitions: &[TopicPartition]) -> Result {
-        tracing::info!(thread = self.number, "assigned {}", list(partitions));
-        self.set_state(ThreadState::PartitionsAssigned);
-        if partitions.is_empty() {
-            self.running_if_all_are();
-            return Ok(());
-        }
-        self.owned.extend(partitions.iter().cloned());
-        let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wanted = assignment::tasks(&self.owned, &self.app.plan.inputs, &counts.unwrap_or_default())?;
-        let committed = self.clients.consumer.committed(partitions)?;
-        let mut positions = BTreeMap::new();
-        for (tp, committed) in partitions.iter().zip(&committed) {
-            let known = committed.as_ref().map(|c| (c.offset, Metadata::decode(&c.metadata)));
-            positions.insert(tp.clone(), known);
-        }
-        for (id, inputs) in wanted {
-            if !self.tasks.contains_key(&id) {
-                let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
-                self.tasks.insert(id, task);
-            }
-        }
-        let start: Vec<_> =
-            positions.iter().map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
-        self.clients.consumer.assign(&start)?;
-        let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
-        let hold: Vec<TopicPartition> =
-            restoring.flat_map(Task::partitions).filter(|tp| positions.contains_key(tp)).collect();
-        if !hold.is_empty() {
-            self.clients.consumer.pause(&hold)?;
-        }
-        self.running_if_all_are();
-        Ok(())
-    }
-
-    fn revoking(&mut self, partitions: &[TopicPartition]) -> Result {
-        tracing::info!(thread = self.number, "giving up {}", list(partitions));
-        self.set_state(ThreadState::PartitionsRevoked);
-        let committed = self.commit_all();
-        if let Err(error) = &committed {
-            tracing::warn!("could not commit before giving partitions up, their records will be repeated: {error}");
-        }
-        self.drop_tasks(partitions, committed.is_ok());
-        self.clients.consumer.unassign(partitions)?;
-        match committed {
-            Err(error) if !error.is_retriable() && error.kind() != Kind::Migrated => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn lost(&mut self, partitions: &[TopicPartition]) -> Result {
-        tracing::warn!(thread = self.number, "lost {}: others have them already", list(partitions));
-        self.set_state(ThreadState::PartitionsRevoked);
-        self.drop_tasks(partitions, false);
-        self.clients.consumer.unassign(partitions)
-    }
-
-    /// Closes the tasks that read any of these partitions: clean ones have been committed, dirty ones forget what has not.
-    fn drop_tasks(&mut self, partitions: &[TopicPartition], clean: bool) {
-        for tp in partitions {
-            self.owned.remove(tp);
-        }
-        let gone = |task: &Task| task.inputs.iter().any(|input| partitions.contains(&input.partition));
-        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| gone(task)).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(mut task) = self.tasks.remove(&id) {
-                self.count(id, task.cx.counts);
-                self.published.remove(&id);
-                if !clean {
-                    task.cx.state.rollback();
-                }
-                if let (Some(restore), Some(restorer)) = (&task.restore, &mut self.clients.restorer) {
-                    let logs = task.changelogs.0.iter().map(|(_, tp)| tp).filter(|tp| restore.reads(tp));
-                    let logs: Vec<TopicPartition> = logs.cloned().collect();
-                    if let Err(error) = restorer.unassign(&logs) {
-                        tracing::warn!("could not stop to read {}: {error}", list(&logs));
-                    }
-                }
-            }
-        }
-    }
-
-    fn restore(&mut self) -> Result<usize> {
-        let mut restored = 0;
-        if self.tasks.values().all(|task| task.restore.is_none()) {
-            return Ok(0);
-        }
-        let Some(restorer) = &mut self.clients.restorer else { return Ok(0) };
-        let mut batch = Batch::default();
-        let events = &mut self.restore_events;
-        restorer.poll(Duration::from_millis(20), RECORDS_PER_TURN_MAX * 4, &mut batch, events)?;
-        let bytes = Rc::new(std::mem::take(&mut batch.bytes));
-        for meta in batch.records.drain(..) {
-            let tp = &batch.sources[meta.source as usize];
-            let raw = RawRecord { bytes: bytes.clone(), meta };
-            for task in self.tasks.values_mut() {
-                if let Some(restore) = task.restore.as_mut().filter(|r| r.reads(tp)) {
-                    restore.apply(&mut task.cx.state, tp, &raw)?;
-                    restored += 1;
-                }
-            }
-        }
-        // As in `handle_events`: what meets a broker without an answer is tried again.
-        while let Some(event) = events.first() {
-            task_init::restore_event(&mut self.tasks, &mut **restorer, event)?;
-            events.remove(0);
-        }
-        let mut finished = Vec::new();
-        for task in self.tasks.values_mut() {
-            if let Some(restore) = task.restore.take_if(|r| r.is_done()) {
-                restorer.unassign(&restore.finish(&mut task.cx.state)?)?;
-                task.restored()?;
-                tracing::info!("task {}: restored", task.id);
-                finished.extend(task.partitions());
-            }
-        }
-        if !finished.is_empty() {
-            self.clients.consumer.resume(&finished)?;
-            self.running_if_all_are();
-        }
-        Ok(restored)
-    }
-
     fn process(&mut self) -> Result<usize> {
         let now_ms = self.app.shared.clock.now_ms();
         let (mut processed, mut uncommitted_bytes) = (0, 0);
@@ -529,43 +403,22 @@ impl StreamThread {
         })
     }
 
-    /// Others have taken over: what is open here is worth nothing any more. Gives everything up and joins again.
-    fn migrated(&mut self, error: &Error) -> Result {
-        tracing::warn!(thread = self.number, "fenced, joining again: {error}");
-        let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
-        self.set_state(ThreadState::PartitionsRevoked);
-        self.drop_tasks(&owned, false);
-        self.clients = Clients::new(&self.app, self.number)?;
-        self.events.clear();
-        self.restore_events.clear();
-        self.phase = Phase::Created;
-        Ok(())
-    }
-
     fn trouble(&mut self, error: &Error) {
         tracing::warn!(thread = self.number, "{error}");
         self.app.shared.broker_trouble(Some(error.to_string()));
         self.busy = false;
     }
 
-    fn set_state(&self, to: ThreadState) {
+    pub(super) fn set_state(&self, to: ThreadState) {
         self.app.shared.thread_state(self.number, to);
     }
 
-    /// RUNNING as soon as no task restores any more; a thread without tasks runs as well.
-    fn running_if_all_are(&mut self) {
-        if self.tasks.values().all(|task| task.state == TaskStateName::Running) {
-            self.publish_tasks();
-            self.set_state(ThreadState::Running);
-        }
-    }
-
-    fn count(&mut self, id: TaskId, now: Counts) {
+    pub(super) fn count(&mut self, id: TaskId, now: Counts) {
         let before = self.published.insert(id, now).unwrap_or_default();
         self.unpublished = self.unpublished.plus(now.minus(before));
     }
 
-    fn publish_tasks(&mut self) {
+    pub(super) fn publish_tasks(&mut self) {
         let now = self.app.shared.clock.nanos();
         let tasks = self.tasks.values().map(|t| t.status(now)).collect();
         self.app.shared.turn(self.number, true, Some(tasks), Counts::default());
@@ -600,8 +453,4 @@ impl StreamThread {
         let closed = self.clients.consumer.close(false);
         committed.and(closed)
     }
-}
-
-fn list(partitions: &[TopicPartition]) -> String {
-    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,121 @@
+//! What a stream thread does when its partitions change: opens, gives up and loses tasks.
+
+use super::assignment;
+use super::metadata::Metadata;
+use super::status::{TaskStateName, ThreadState};
+use super::task::{Task, TaskId};
+use super::task_init;
+use super::thread::{Clients, Phase, StreamThread};
+use crate::broker::TopicPartition;
+use crate::error::{Error, Kind, Result};
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+impl StreamThread {
+    pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result {
+        tracing::info!(thread = self.number, "assigned {}", list(partitions));
+        self.set_state(ThreadState::PartitionsAssigned);
+        if partitions.is_empty() {
+            self.running_if_all_are();
+            return Ok(());
+        }
+        self.owned.extend(partitions.iter().cloned());
+        let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wanted = assignment::tasks(&self.owned, &self.app.plan.inputs, &counts.unwrap_or_default())?;
+        let committed = self.clients.consumer.committed(partitions)?;
+        let mut positions = BTreeMap::new();
+        for (tp, committed) in partitions.iter().zip(&committed) {
+            let known = committed.as_ref().map(|c| (c.offset, Metadata::decode(&c.metadata)));
+            positions.insert(tp.clone(), known);
+        }
+        for (id, inputs) in wanted {
+            if !self.tasks.contains_key(&id) {
+                let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
+                self.tasks.insert(id, task);
+            }
+        }
+        let start: Vec<_> =
+            positions.iter().map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
+        self.clients.consumer.assign(&start)?;
+        let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
+        let hold: Vec<TopicPartition> =
+            restoring.flat_map(Task::partitions).filter(|tp| positions.contains_key(tp)).collect();
+        if !hold.is_empty() {
+            self.clients.consumer.pause(&hold)?;
+        }
+        self.running_if_all_are();
+        Ok(())
+    }
+
+    pub(super) fn revoking(&mut self, partitions: &[TopicPartition]) -> Result {
+        tracing::info!(thread = self.number, "giving up {}", list(partitions));
+        self.set_state(ThreadState::PartitionsRevoked);
+        let committed = self.commit_all();
+        if let Err(error) = &committed {
+            tracing::warn!("could not commit before giving partitions up, their records will be repeated: {error}");
+        }
+        self.drop_tasks(partitions, committed.is_ok());
+        self.clients.consumer.unassign(partitions)?;
+        match committed {
+            Err(error) if !error.is_retriable() && error.kind() != Kind::Migrated => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn lost(&mut self, partitions: &[TopicPartition]) -> Result {
+        tracing::warn!(thread = self.number, "lost {}: others have them already", list(partitions));
+        self.set_state(ThreadState::PartitionsRevoked);
+        self.drop_tasks(partitions, false);
+        self.clients.consumer.unassign(partitions)
+    }
+
+    /// Closes the tasks that read any of these partitions: clean ones have been committed, dirty ones forget what has not.
+    pub(super) fn drop_tasks(&mut self, partitions: &[TopicPartition], clean: bool) {
+        for tp in partitions {
+            self.owned.remove(tp);
+        }
+        let gone = |task: &Task| task.inputs.iter().any(|input| partitions.contains(&input.partition));
+        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| gone(task)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(mut task) = self.tasks.remove(&id) {
+                self.count(id, task.cx.counts);
+                self.published.remove(&id);
+                if !clean {
+                    task.cx.state.rollback();
+                }
+                if let (Some(restore), Some(restorer)) = (&task.restore, &mut self.clients.restorer) {
+                    let logs = task.changelogs.0.iter().map(|(_, tp)| tp).filter(|tp| restore.reads(tp));
+                    let logs: Vec<TopicPartition> = logs.cloned().collect();
+                    if let Err(error) = restorer.unassign(&logs) {
+                        tracing::warn!("could not stop to read {}: {error}", list(&logs));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Others have taken over: what is open here is worth nothing any more. Gives everything up and joins again.
+    pub(super) fn migrated(&mut self, error: &Error) -> Result {
+        tracing::warn!(thread = self.number, "fenced, joining again: {error}");
+        let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
+        self.set_state(ThreadState::PartitionsRevoked);
+        self.drop_tasks(&owned, false);
+        self.clients = Clients::new(&self.app, self.number)?;
+        self.events.clear();
+        self.restore_events.clear();
+        self.phase = Phase::Created;
+        Ok(())
+    }
+
+    /// RUNNING as soon as no task restores any more; a thread without tasks runs as well.
+    pub(super) fn running_if_all_are(&mut self) {
+        if self.tasks.values().all(|task| task.state == TaskStateName::Running) {
+            self.publish_tasks();
+            self.set_state(ThreadState::Running);
+        }
+    }
+}
+
+pub(super) fn list(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

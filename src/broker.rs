@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 use crate::record::{Headers, Timestamp};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
@@ -273,12 +274,16 @@ pub struct NewTopic {
     pub config: Vec<(String, String)>,
 }
 
-/// Topics: look-up and creation.
+/// Topics: look-up, creation, settings, and the end of records that nobody needs any more.
 pub trait Admin {
     /// The topics of these names; `None` where there is none. Does not create any.
     fn topics(&mut self, names: &[String]) -> Result<Vec<Option<TopicInfo>>>;
     /// Creates topics; one that exists already is no error.
     fn create_topics(&mut self, topics: &[NewTopic]) -> Result;
+    /// The settings of topics that exist, in the order asked for; those that the broker does not tell are left out.
+    fn settings(&mut self, topics: &[String]) -> Result<Vec<BTreeMap<String, String>>>;
+    /// Deletes the records before these offsets. An offset that is not there (any more) is no error.
+    fn delete_records(&mut self, before: &[(TopicPartition, i64)]) -> Result;
 }
 
 /// Which consumer is wanted.

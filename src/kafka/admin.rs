@@ -3,14 +3,19 @@
 
 use super::client::{self, REQUEST_TIMEOUT};
 use super::code;
-use crate::broker::{Admin, NewTopic, TopicInfo};
+use crate::broker::{Admin, NewTopic, TopicInfo, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic as Native, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic as Native, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
+use std::collections::BTreeMap;
 
-/// Looks topics up and creates them.
+/// What [`Admin`] asks for, one client per request.
 pub(super) struct KafkaAdmin {
     pub(super) config: ClientConfig,
 }
@@ -48,25 +53,77 @@ impl Admin for KafkaAdmin {
         if topics.is_empty() {
             return Ok(());
         }
-        let doing = "creating topics";
-        let client: AdminClient<DefaultClientContext> =
-            self.config.create().map_err(|e| code::from_rdkafka(e, doing))?;
         let native = topics.iter().map(|topic| {
             let new = Native::new(&topic.name, topic.partitions, TopicReplication::Fixed(topic.replication));
             topic.config.iter().fold(new, |new, (key, value)| new.set(key, value))
         });
         let native: Vec<_> = native.collect();
-        let options =
-            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT * 2)).operation_timeout(Some(REQUEST_TIMEOUT));
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        let runtime = runtime.map_err(|e| Error::new(Kind::Internal, "no runtime for an admin request").source(e))?;
-        let results = runtime.block_on(client.create_topics(&native, &options));
-        for result in results.map_err(|e| code::from_rdkafka(e, doing))? {
+        let results =
+            self.request("creating topics", async |client, options| client.create_topics(&native, options).await)?;
+        for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) => return Err(code::error(code, "creating a topic").topic(topic)),
             }
         }
         Ok(())
+    }
+
+    fn settings(&mut self, topics: &[String]) -> Result<Vec<BTreeMap<String, String>>> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = "reading topics' settings";
+        let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let results = self.request(doing, async |client, options| client.describe_configs(&asked, options).await)?;
+        let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for result in results {
+            let resource = result.map_err(|code| code::error(code, doing))?;
+            if let OwnedResourceSpecifier::Topic(topic) = resource.specifier {
+                let entries = resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?)));
+                found.insert(topic, entries.collect());
+            }
+        }
+        Ok(topics.iter().map(|topic| found.remove(topic).unwrap_or_default()).collect())
+    }
+
+    fn delete_records(&mut self, before: &[(TopicPartition, i64)]) -> Result {
+        if before.is_empty() {
+            return Ok(());
+        }
+        let doing = "deleting records that have been consumed";
+        let mut list = TopicPartitionList::new();
+        for (tp, offset) in before {
+            let added = list.add_partition_offset(&tp.topic, tp.partition, Offset::Offset(*offset));
+            added.map_err(|e| code::from_rdkafka(e, doing))?;
+        }
+        let deleted = self.request(doing, async |client, options| client.delete_records(&list, options).await)?;
+        for element in deleted.elements() {
+            match element.error() {
+                Ok(()) | Err(KafkaError::OffsetFetch(RDKafkaErrorCode::OffsetOutOfRange)) => {}
+                Err(error) => {
+                    let error = code::from_rdkafka(error, doing);
+                    return Err(error.topic(element.topic()).partition(element.partition()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KafkaAdmin {
+    /// One admin request, waited for.
+    fn request<T>(
+        &self,
+        doing: &str,
+        ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> Result<T, KafkaError>,
+    ) -> Result<T> {
+        let client: AdminClient<DefaultClientContext> =
+            self.config.create().map_err(|e| code::from_rdkafka(e, doing))?;
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT * 2)).operation_timeout(Some(REQUEST_TIMEOUT));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|e| Error::new(Kind::Internal, "no runtime for an admin request").source(e))?;
+        runtime.block_on(ask(&client, &options)).map_err(|e| code::from_rdkafka(e, doing))
     }
 }

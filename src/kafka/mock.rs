@@ -5,7 +5,7 @@
 
 use super::code;
 use super::{KafkaBroker, admin::KafkaAdmin};
-use crate::broker::{Admin, Broker, Consumer, NewTopic, Producer, Role, TopicInfo};
+use crate::broker::{Admin, Broker, Consumer, NewTopic, Producer, Role, TopicInfo, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use rdkafka::error::KafkaError;
@@ -129,5 +129,15 @@ impl Admin for MockAdmin {
 
     fn create_topics(&mut self, topics: &[NewTopic]) -> Result {
         topics.iter().try_for_each(|topic| self.cluster.create_topic(&topic.name, topic.partitions))
+    }
+
+    /// The cluster keeps no settings.
+    fn settings(&mut self, topics: &[String]) -> Result<Vec<BTreeMap<String, String>>> {
+        Ok(topics.iter().map(|_| BTreeMap::new()).collect())
+    }
+
+    /// The cluster bounds its logs by itself.
+    fn delete_records(&mut self, _: &[(TopicPartition, i64)]) -> Result {
+        Ok(())
     }
 }

@@ -395,4 +395,24 @@ impl Admin for MemoryAdmin {
         self.0.wake();
         Ok(())
     }
+
+    fn settings(&mut self, topics: &[String]) -> Result<Vec<BTreeMap<String, String>>> {
+        self.0.request(Request::Settings, |state| {
+            let settings =
+                |name: &String| state.topics.get(&**name).map(|topic| topic.config.iter().cloned().collect());
+            Ok(topics.iter().map(|name| settings(name).unwrap_or_default()).collect())
+        })
+    }
+
+    fn delete_records(&mut self, before: &[(TopicPartition, i64)]) -> Result {
+        self.0.request(Request::DeleteRecords, |state| {
+            for (tp, offset) in before {
+                let topic = state.topics.get_mut(&tp.topic);
+                if let Some(log) = topic.and_then(|topic| topic.partitions.get_mut(tp.partition as usize)) {
+                    log.delete_before(*offset);
+                }
+            }
+            Ok(())
+        })
+    }
 }

@@ -20,6 +20,10 @@ pub enum Request {
     Topics,
     /// Creation of topics.
     CreateTopics,
+    /// Look-up of topics' settings.
+    Settings,
+    /// Deletion of records that are not needed any more.
+    DeleteRecords,
     /// One record for a topic.
     Produce,
 }

@@ -1,7 +1,7 @@
 //! The broker itself: topics, groups, and a handle through which tests write, read and break things.
 
 use super::consumer::MemoryConsumer;
-use super::faults::{Fault, Faults, Request};
+use super::faults::{Fault, Faults, Gate, Request};
 use super::group::{Group, PartitionCounts};
 use super::log::{Log, StoredRecord, Topic};
 use super::producer::MemoryProducer;
@@ -37,11 +37,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Clone)]
 pub struct MemoryBroker(Arc<Cluster>);
 
-/// What all clients of a broker share.
+/// What the clients of one process share of a broker.
+#[derive(Clone)]
 pub(super) struct Cluster {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Something has changed that a waiting poll may want to see.
-    changed: Condvar,
+    changed: Arc<Condvar>,
+    /// Empty for the test's own handle.
+    process: String,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// Topics, groups, faults.
@@ -69,15 +73,22 @@ impl MemoryBroker {
 
     /// A broker without topics, on this clock.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self::gated(clock, None)
+    }
+
+    /// A broker without topics, all of whose requests pass this gate.
+    pub(super) fn gated(clock: Arc<dyn Clock>, gate: Option<Arc<dyn Gate>>) -> Self {
         let (topics, groups, faults) = Default::default();
-        let state = Mutex::new(State { topics, groups, faults, clock, sequence: 0, created_on_write: None });
-        Self(Arc::new(Cluster { state, changed: Condvar::new() }))
+        let state = State { topics, groups, faults, clock, sequence: 0, created_on_write: None };
+        let (state, changed, process) = (Arc::new(Mutex::new(state)), Arc::default(), String::new());
+        Self(Arc::new(Cluster { state, changed, process, gate }))
     }
 
     /// Makes the clients of one process (a name of your choice) of the application `group`: what
     /// [`Streams::start_on`](crate::runtime::Streams::start_on) wants.
     pub fn client(&self, group: &str, process: &str) -> Arc<dyn Broker> {
-        Arc::new(Client { cluster: self.0.clone(), group: group.into(), process: process.into() })
+        let cluster = Arc::new(Cluster { process: process.into(), ..(*self.0).clone() });
+        Arc::new(Client { cluster, group: group.into(), process: process.into() })
     }
 
     /// Creates a topic, if there is none of that name.
@@ -242,15 +253,35 @@ impl Cluster {
         result
     }
 
-    /// Waits for a change, at most so long.
+    /// Waits for a change, at most so long. Where a gate decides who is next, nobody waits.
     pub(super) fn wait(&self, timeout: std::time::Duration) {
-        drop(self.changed.wait_timeout(self.lock(), timeout));
+        if self.gate.is_none() {
+            drop(self.changed.wait_timeout(self.lock(), timeout));
+        }
     }
 
-    /// One request to the broker: the gate where faults are met.
+    /// A request is about to be sent: whoever decides about faults does it here, before the broker is locked.
+    ///
+    /// # Errors
+    /// The process no longer runs.
+    pub(super) fn meet(&self, request: Request) -> Result<Option<Fault>> {
+        let fault = match &self.gate {
+            Some(gate) => gate.pass(&self.process, request)?,
+            None => None,
+        };
+        Ok(fault.or_else(|| self.lock().faults.meet(request)))
+    }
+
+    /// False where the process no longer runs: what it does from now on does not reach the broker.
+    pub(super) fn is_connected(&self) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.runs(&self.process))
+    }
+
+    /// One request to the broker.
     pub(super) fn request<T>(&self, request: Request, run: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let fault = self.meet(request)?;
         let state = &mut *self.lock();
-        match state.faults.meet(request) {
+        match fault {
             None => run(state),
             Some(Fault::AnswerLost) => run(state).and_then(|_| Err(Fault::AnswerLost.error(request))),
             Some(fault) => Err(fault.error(request)),

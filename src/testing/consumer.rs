@@ -166,9 +166,10 @@ impl MemoryConsumer {
     fn leave(&mut self, at_once: bool) {
         let Some(joined) = self.joined.take() else { return };
         self.topics.clear();
+        let connected = self.cluster.is_connected();
         self.cluster.change(|state| {
             let (now_ms, group) = (state.now_ms(), state.group(&self.group));
-            match at_once {
+            match at_once && connected {
                 true => group.leave(&self.member, joined),
                 false => group.fall_silent(&self.member, joined, now_ms),
             }
@@ -212,7 +213,9 @@ impl Consumer for MemoryConsumer {
             self.fetches.remove(tp);
             self.held.remove(tp);
         }
-        if let Some(joined) = self.joined {
+        if let Some(joined) = self.joined
+            && self.cluster.is_connected()
+        {
             self.cluster.change(|state| state.group(&self.group).release(&self.member, joined, partitions));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Faults on demand. Every request to the broker passes one gate, so whoever decides about faults decides there.
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A request to the broker.
@@ -35,6 +35,17 @@ pub enum Fault {
     Refused(Kind),
     /// The broker does what it was asked to, and the answer is lost: the client sees a time-out.
     AnswerLost,
+}
+
+/// What every request passes before it reaches the broker, where a simulation decides about faults and about who is next.
+pub(super) trait Gate: Send + Sync {
+    /// This process is about to send this request: the fault that it meets, beside those of `fail_next`.
+    ///
+    /// # Errors
+    /// The process no longer runs.
+    fn pass(&self, process: &str, request: Request) -> Result<Option<Fault>>;
+    /// Whether the process still runs.
+    fn runs(&self, process: &str) -> bool;
 }
 
 /// The faults to come.

@@ -42,30 +42,35 @@ impl MemoryProducer {
     }
 
     /// Sends what waits, in order, until the broker gives no answer.
-    fn deliver(&mut self) {
-        let cluster = self.cluster.clone();
-        if self.queue.is_empty() {
-            return;
-        }
-        cluster.change(|state| {
-            while let Some(mut record) = self.queue.pop_front() {
-                let result = match state.faults.meet(Request::Produce) {
-                    Some(Fault::Refused(kind)) => Err(Fault::Refused(kind).error(Request::Produce)),
-                    fault if record.appended => Ok(fault),
-                    fault => self.append(state, &record).map(|()| fault),
-                };
-                match result {
-                    Ok(None) => self.acknowledged += 1,
-                    Ok(Some(_)) => {
-                        record.appended = true;
-                        self.queue.push_front(record);
-                        return;
-                    }
-                    Err(error) if error.is_retriable() => return self.queue.push_front(record),
-                    Err(error) => self.refused.push(record.refused(error)),
+    fn deliver(&mut self) -> Result {
+        while let Some(mut record) = self.queue.pop_front() {
+            let fault = match self.cluster.meet(Request::Produce) {
+                Ok(fault) => fault,
+                Err(error) => {
+                    self.queue.push_front(record);
+                    return Err(error);
                 }
+            };
+            let result = match fault {
+                Some(Fault::Refused(kind)) => Err(Fault::Refused(kind).error(Request::Produce)),
+                _ if record.appended => Ok(()),
+                _ => self.cluster.clone().change(|state| self.append(state, &record)),
+            };
+            match result {
+                Ok(()) if fault.is_none() => self.acknowledged += 1,
+                Ok(()) => {
+                    record.appended = true;
+                    self.queue.push_front(record);
+                    return Ok(());
+                }
+                Err(error) if error.is_retriable() => {
+                    self.queue.push_front(record);
+                    return Ok(());
+                }
+                Err(error) => self.refused.push(record.refused(error)),
             }
-        });
+        }
+        Ok(())
     }
 
     fn append(&mut self, state: &mut State, record: &Waiting) -> Result {
@@ -99,7 +104,7 @@ impl Waiting {
 impl Producer for MemoryProducer {
     fn send(&mut self, record: Outgoing<'_>) -> Result {
         if self.queue.len() >= QUEUE_MAX {
-            self.deliver();
+            self.deliver()?;
             if self.queue.len() >= QUEUE_MAX {
                 let error = Error::new(Kind::Broker, "the producer's queue is full and stays so");
                 return Err(error.topic(&**record.topic).hint("check that the brokers run and accept records"));
@@ -118,11 +123,12 @@ impl Producer for MemoryProducer {
     }
 
     fn serve(&mut self) {
-        self.deliver();
+        // A process that no longer runs learns of it by its next request.
+        let _ = self.deliver();
     }
 
     fn flush(&mut self, _timeout: Duration) -> Result {
-        self.deliver();
+        self.deliver()?;
         match self.queue.len() {
             0 => Ok(()),
             n => Err(Error::new(Kind::Broker, format!("{n} records are not acknowledged"))

@@ -99,6 +99,12 @@ pub const KEYS: &[Key] = &[
     key("streams.poll.ms", Type::Integer, "100", "How long a poll waits when there is nothing to do."),
     key("streams.replication.factor", Type::Integer, "-1", "Replication of internal topics; -1: the broker's default."),
     key(
+        "streams.repartition.purge.interval.ms",
+        Type::Integer,
+        "30000",
+        "How often what has been consumed and committed is deleted from repartition topics.",
+    ),
+    key(
         "streams.task.timeout.ms",
         Type::Integer,
         "300000",

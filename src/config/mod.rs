@@ -132,6 +132,8 @@ pub struct Config {
     pub poll: Duration,
     /// `replication.factor` of internal topics, default -1 (the broker's).
     pub replication_factor: i32,
+    /// `repartition.purge.interval.ms`: how often what has been consumed is deleted from repartition topics, default 30000.
+    pub repartition_purge_interval: Duration,
     /// `task.timeout.ms`, default 300000.
     pub task_timeout: Duration,
     /// How often windowed operators look for what is over.
@@ -175,6 +177,7 @@ impl Config {
             buffered_records_per_partition: 1000,
             poll: Duration::from_millis(100),
             replication_factor: -1,
+            repartition_purge_interval: Duration::from_secs(30),
             task_timeout: Duration::from_secs(300),
             emit_intervals: EmitIntervals::default(),
             cache_max_bytes: 128 << 20,

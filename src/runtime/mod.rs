@@ -5,6 +5,7 @@ mod commit;
 mod global;
 mod metadata;
 mod prepare;
+mod purge;
 mod queue;
 mod ready;
 mod rebalance;
@@ -15,6 +16,7 @@ mod supervisor;
 mod task;
 mod task_init;
 pub mod thread;
+mod verify;
 
 pub use status::{State, StreamsStatus};
 pub use supervisor::Ended;
@@ -31,6 +33,7 @@ use crate::state::directory::StateDirectory;
 use crate::state::{Engine, GlobalStores, MemoryBudget, StoreSpec};
 use crate::topology::Topology;
 use prepare::Plan;
+use purge::Purge;
 use shared::Shared;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -190,6 +193,7 @@ pub(crate) fn app(
         block_cache_bytes: watched.block_cache_bytes(),
         memtable_bytes: watched.write_buffer_bytes(),
     });
+    let purge = Purge::new(plan.repartition_topics(&config.application_id));
     Ok(App {
         plan,
         globals,
@@ -199,6 +203,7 @@ pub(crate) fn app(
         directory,
         budget,
         partition_counts: Mutex::default(),
+        purge,
         config,
         driven,
     })

@@ -1,6 +1,7 @@
 //! Before the first task: do the topics exist, do joined ones agree in their partitions, are the changelogs there?
 
 use super::assignment::Inputs;
+use super::verify::verify;
 use crate::broker::{Admin, NewTopic};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -76,6 +77,11 @@ impl Plan {
         for parent in &node.parents {
             self.topics_above(*parent, application_id, topics);
         }
+    }
+
+    /// The topics that carry records from one sub-topology to the next, by their names on the broker.
+    pub(crate) fn repartition_topics(&self, application_id: &str) -> BTreeSet<Arc<str>> {
+        self.internal_topics(application_id).into_keys().collect()
     }
 
     /// Repartition topics and the like, by their names on the broker.
@@ -223,7 +229,7 @@ impl Plan {
             wanted.push(NewTopic { name: spec.name, partitions, replication, config: spec.config });
         }
         let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
-        let mut create = Vec::new();
+        let (mut create, mut known) = (Vec::new(), Vec::new());
         for (topic, info) in wanted.into_iter().zip(admin.topics(&names)?) {
             match info {
                 None => create.push(topic),
@@ -240,9 +246,10 @@ impl Plan {
                         "the source topics have changed: stop all instances, delete this topic and the state directory",
                     ));
                 }
-                Some(_) => {}
+                Some(_) => known.push(topic),
             }
         }
+        verify_settings(admin, &known)?;
         if create.is_empty() {
             return Ok(());
         }
@@ -251,6 +258,20 @@ impl Plan {
         }
         admin.create_topics(&create)
     }
+}
+
+/// Checks the settings of internal topics that exist. Kafka Streams does without that right, so a broker that does not
+/// let us look is no reason to stop.
+fn verify_settings(admin: &mut dyn Admin, topics: &[NewTopic]) -> Result {
+    let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let settings = match admin.settings(&names) {
+        Err(error) if error.kind() == Kind::BrokerFatal => {
+            tracing::warn!("the settings of internal topics could not be checked: {error}");
+            return Ok(());
+        }
+        settings => settings?,
+    };
+    topics.iter().zip(settings).try_for_each(|(topic, actual)| verify(&topic.name, &topic.config, &actual))
 }
 
 fn missing(topic: &str, what: &str) -> Error {

@@ -183,6 +183,7 @@ fn supervise(app: &Arc<App>, mut crew: Crew, exits_in: &Sender<Exit>, exits: &Re
         }
         crew.go_on_when_ready(app, exits_in);
         probe_broker(app, &mut last_probe);
+        purge(app);
     }
     app.shared.transition(State::NotRunning, "closed in order");
     app.shared.transition(State::Error, app.shared.status().reason);
@@ -218,6 +219,14 @@ fn probe_broker(app: &App, last: &mut Instant) {
         app.shared.broker_trouble(None);
     }
     *last = Instant::now();
+}
+
+/// Lets a thread of its own delete what threads have noted: a deletion may wait for the broker.
+fn purge(app: &Arc<App>) {
+    if let Some(before) = app.purge.begin() {
+        let app = app.clone();
+        named("purge", move || app.purge.run(&*app.broker, &before));
+    }
 }
 
 pub(super) fn close(app: &App, timeout: Duration) -> bool {

@@ -3,6 +3,7 @@
 use super::commit;
 use super::global::GlobalTask;
 use super::prepare::Plan;
+use super::purge::Purge;
 use super::queue::Input;
 use super::shared::Shared;
 use super::status::{TaskStateName, ThreadState};
@@ -42,6 +43,7 @@ pub(crate) struct App {
     pub(crate) driven: Option<Driven>,
     /// Partition counts of the source topics, as the first thread that asked found them.
     pub(crate) partition_counts: Mutex<Option<BTreeMap<Arc<str>, i32>>>,
+    pub(crate) purge: Purge,
 }
 
 /// How a thread runs that a test turns: one task per partition has all of the topology, a turn processes one record of each
@@ -96,6 +98,7 @@ pub struct StreamThread {
     /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
     pub(super) commit_now: bool,
     pub(super) last_commit_ms: i64,
+    pub(super) last_purge_ms: i64,
     pub(super) last_published_ms: i64,
     pub(super) metrics: ThreadMetrics,
     pub(super) published: BTreeMap<TaskId, Counts>,
@@ -132,6 +135,7 @@ impl StreamThread {
             busy: false,
             commit_now: false,
             last_commit_ms: now_ms,
+            last_purge_ms: now_ms,
             last_published_ms: 0,
             metrics,
             published: BTreeMap::new(),
@@ -365,6 +369,12 @@ impl StreamThread {
         self.last_commit_ms = now_ms;
         self.commit_now = false;
         self.commit_all()?;
+        if now_ms - self.last_purge_ms > self.app.config.repartition_purge_interval.as_millis() as i64 {
+            self.last_purge_ms = now_ms;
+            let inputs =
+                self.tasks.values().filter(|task| task.state == TaskStateName::Running).flat_map(|t| &t.inputs);
+            self.app.purge.note(inputs.map(|input| (&*input.partition, input.position)));
+        }
         if dirty {
             figures.commit_nanos = Some(self.app.shared.clock.nanos() - t0);
             self.app.shared.broker_trouble(None);

@@ -182,6 +182,10 @@ pub trait Consumer {
     /// Starts to fetch these partitions at these offsets; `None` is the earliest offset (`auto.offset.reset` otherwise).
     /// Adds to those already assigned.
     fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result;
+    /// True where a rebalance takes all partitions back before it gives new ones: what is revoked may come again at once.
+    fn is_eager(&self) -> bool {
+        false
+    }
     /// Stops fetching these partitions, and gives them back to the group where it asked for them.
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result;
     /// Holds these partitions: nothing of them comes out of `poll` until `resume`. Records already fetched may be

@@ -22,6 +22,10 @@ pub enum Kind {
     Migrated,
     /// The state directory or a store cannot be used: locked, not writable, full or corrupt.
     State,
+    /// A store on disk is damaged: it is set aside, and restored from its changelog.
+    Corrupt,
+    /// Another thread of this process has not let go of it yet: it is waited for.
+    Busy,
     /// One record cannot be decoded, processed or produced, and the policy for that is to fail.
     Record,
     /// User code panicked or returned an error that no policy covers.

@@ -67,6 +67,12 @@ pub const KEYS: &[Key] = &[
         "Where state is kept on disk; default `watersmeet` in the system's temporary folder.",
     ),
     key(
+        "streams.state.cleanup.delay.ms",
+        Type::Integer,
+        "600000",
+        "After how long the local state of a task that has moved to another instance is removed.",
+    ),
+    key(
         "streams.topology.optimization",
         Type::Text,
         "none",

@@ -118,6 +118,8 @@ pub struct Config {
     pub commit_interval: Duration,
     /// `state.dir`.
     pub state_dir: PathBuf,
+    /// `state.cleanup.delay.ms`: after how long the state of a task that is elsewhere is removed, default 600000.
+    pub state_cleanup_delay: Duration,
     /// `topology.optimization`.
     pub optimization: Optimization,
     /// `default.timestamp.extractor`: that of topics which are read without one of their own.
@@ -170,6 +172,7 @@ impl Config {
             num_stream_threads: 1,
             commit_interval: Duration::from_secs(1),
             state_dir: std::env::temp_dir().join("watersmeet"),
+            state_cleanup_delay: Duration::from_secs(600),
             optimization: Optimization::default(),
             timestamps: Timestamps::default(),
             store_format: StoreFormat::default(),

@@ -182,6 +182,7 @@ impl Settings {
         if let Some(dir) = self.text("streams.state.dir") {
             config.state_dir = dir.into();
         }
+        config.state_cleanup_delay = self.duration("streams.state.cleanup.delay.ms")?;
         config.optimization = self.optimization()?;
         config.timestamps = match self.text("streams.default.timestamp.extractor") {
             Some("skip-invalid") => Timestamps::SkipInvalid,

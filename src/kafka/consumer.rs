@@ -183,11 +183,6 @@ impl KafkaConsumer {
         Ok(())
     }
 
-    fn is_eager(&self) -> bool {
-        // SAFETY: the client is alive.
-        unsafe { client::is_eager(self.rk()) }
-    }
-
     /// Tells librdkafka the whole assignment, at the positions reached.
     fn assign_all(&mut self) -> Result {
         let list = List::new(self.partitions.iter().map(|p| (&p.name, p.position)));
@@ -314,6 +309,11 @@ impl Consumer for KafkaConsumer {
         }
         // SAFETY: the client and the list are alive; librdkafka copies the list.
         check_error(unsafe { sys::rd_kafka_incremental_assign(self.rk(), list.ptr()) }, "assigning partitions")
+    }
+
+    fn is_eager(&self) -> bool {
+        // SAFETY: the client is alive.
+        unsafe { client::is_eager(self.rk()) }
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result {

@@ -68,6 +68,15 @@ impl Input {
         false
     }
 
+    /// Drops what waits: it will be fetched again.
+    pub(crate) fn forget_fetched(&mut self) {
+        self.queue.clear();
+        self.head = None;
+        self.fetched = self.position;
+        self.paused = false;
+        self.deadline_ms = None;
+    }
+
     /// The partition ends at `end`, as far as is known now. Transaction markers and compaction leave gaps, so the
     /// position moves over them when everything before the end has come.
     pub(crate) fn reached_end(&mut self, end: i64) {

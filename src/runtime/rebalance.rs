@@ -4,7 +4,7 @@ use super::assignment;
 use super::metadata::Metadata;
 use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
-use super::task_init;
+use super::task_init::{self, Positions};
 use super::thread::{Clients, Phase, StreamThread};
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
@@ -16,6 +16,7 @@ impl StreamThread {
         tracing::info!(thread = self.number, "assigned {}", list(partitions));
         self.set_state(ThreadState::PartitionsAssigned);
         if partitions.is_empty() {
+            self.close_tasks(|task| task.state == TaskStateName::Suspended, true);
             self.running_if_all_are();
             return Ok(());
         }
@@ -23,11 +24,12 @@ impl StreamThread {
         let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let wanted = assignment::tasks(&self.owned, &self.app.plan.inputs, &counts.unwrap_or_default())?;
         let committed = self.clients.consumer.committed(partitions)?;
-        let mut positions = BTreeMap::new();
+        let mut positions = Positions::new();
         for (tp, committed) in partitions.iter().zip(&committed) {
             let known = committed.as_ref().map(|c| (c.offset, Metadata::decode(&c.metadata)));
             positions.insert(tp.clone(), known);
         }
+        self.take_up_suspended(&wanted, &positions);
         for (id, inputs) in wanted {
             if !self.tasks.contains_key(&id) {
                 let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
@@ -54,7 +56,11 @@ impl StreamThread {
         if let Err(error) = &committed {
             tracing::warn!("could not commit before giving partitions up, their records will be repeated: {error}");
         }
-        self.drop_tasks(partitions, committed.is_ok());
+        if committed.is_ok() && self.clients.consumer.is_eager() {
+            self.suspend_tasks(partitions);
+        } else {
+            self.drop_tasks(partitions, committed.is_ok());
+        }
         self.clients.consumer.unassign(partitions)?;
         match committed {
             Err(error) if !error.is_retriable() && error.kind() != Kind::Migrated => Err(error),
@@ -65,17 +71,49 @@ impl StreamThread {
     pub(super) fn lost(&mut self, partitions: &[TopicPartition]) -> Result {
         tracing::warn!(thread = self.number, "lost {}: others have them already", list(partitions));
         self.set_state(ThreadState::PartitionsRevoked);
+        self.close_tasks(|task| task.state == TaskStateName::Suspended, true);
         self.drop_tasks(partitions, false);
         self.clients.consumer.unassign(partitions)
     }
 
-    /// Closes the tasks that read any of these partitions: clean ones have been committed, dirty ones forget what has not.
+    /// Stops the tasks that read any of these partitions, with their stores open.
+    fn suspend_tasks(&mut self, partitions: &[TopicPartition]) {
+        for tp in partitions {
+            self.owned.remove(tp);
+        }
+        for task in self.tasks.values_mut() {
+            if task.inputs.iter().any(|input| partitions.contains(&input.partition)) {
+                task.suspend();
+            }
+        }
+    }
+
+    /// Of the suspended tasks those go on that have come again as they were; the others are closed, before anything is
+    /// opened: other threads may be waiting for them.
+    fn take_up_suspended(&mut self, wanted: &BTreeMap<TaskId, Vec<TopicPartition>>, positions: &Positions) {
+        let untouched = |task: &Task| {
+            // Nobody has gone on with it meanwhile.
+            let same = |tp: &TopicPartition| {
+                let known = positions.get(tp).map(|known| known.as_ref().map_or(0, |(offset, _)| *offset));
+                matches!((task.position(tp), known), (Some(position), Some(known)) if known <= position)
+            };
+            wanted.get(&task.id).is_some_and(|inputs| inputs.len() == task.inputs.len() && inputs.iter().all(same))
+        };
+        self.close_tasks(|task| task.state == TaskStateName::Suspended && !untouched(task), true);
+        self.tasks.values_mut().filter(|task| task.state == TaskStateName::Suspended).for_each(Task::resume);
+    }
+
+    /// Closes the tasks that read any of these partitions, which are no longer this thread's.
     pub(super) fn drop_tasks(&mut self, partitions: &[TopicPartition], clean: bool) {
         for tp in partitions {
             self.owned.remove(tp);
         }
-        let gone = |task: &Task| task.inputs.iter().any(|input| partitions.contains(&input.partition));
-        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| gone(task)).map(|(id, _)| *id).collect();
+        self.close_tasks(|task| task.inputs.iter().any(|input| partitions.contains(&input.partition)), clean);
+    }
+
+    /// Closes tasks: clean ones have been committed, dirty ones forget what has not.
+    pub(super) fn close_tasks(&mut self, which: impl Fn(&Task) -> bool, clean: bool) {
+        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| which(task)).map(|(id, _)| *id).collect();
         for id in ids {
             if let Some(mut task) = self.tasks.remove(&id) {
                 self.count(id, task.cx.counts);
@@ -94,12 +132,13 @@ impl StreamThread {
         }
     }
 
-    /// Others have taken over: what is open here is worth nothing any more. Gives everything up and joins again.
+    /// Others have taken over, or a store is damaged: what is open here is worth nothing any more. Gives everything up and
+    /// joins again.
     pub(super) fn migrated(&mut self, error: &Error) -> Result {
-        tracing::warn!(thread = self.number, "fenced, joining again: {error}");
-        let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
+        tracing::warn!(thread = self.number, "gives up its tasks and joins again: {error}");
         self.set_state(ThreadState::PartitionsRevoked);
-        self.drop_tasks(&owned, false);
+        self.close_tasks(|_| true, false);
+        self.owned.clear();
         self.clients = Clients::new(&self.app, self.number)?;
         self.events.clear();
         self.restore_events.clear();

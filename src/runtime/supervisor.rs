@@ -48,6 +48,8 @@ struct Exit {
 /// The first pause before a thread is replaced; it doubles with each death in a row, up to [`REPLACE_DELAY_MAX`].
 const REPLACE_DELAY: Duration = Duration::from_millis(100);
 const REPLACE_DELAY_MAX: Duration = Duration::from_secs(10);
+/// How often at least the state directory is looked through for what can go.
+const CLEAN_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// How often a broker in trouble is asked whether it is back.
 const TROUBLE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -151,7 +153,7 @@ fn run(number: usize, app: &Arc<App>) -> Result {
 fn supervise(app: &Arc<App>, mut crew: Crew, exits_in: &Sender<Exit>, exits: &Receiver<Exit>) {
     let mut replace_at: BTreeMap<usize, Instant> = BTreeMap::new();
     let mut deaths: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
-    let mut last_probe = Instant::now();
+    let (mut last_probe, mut last_cleaned) = (Instant::now(), Instant::now());
     while crew.alive > 0 || !replace_at.is_empty() {
         match exits.recv_timeout(Duration::from_millis(50)) {
             Ok(Exit { number, result }) => {
@@ -184,6 +186,7 @@ fn supervise(app: &Arc<App>, mut crew: Crew, exits_in: &Sender<Exit>, exits: &Re
         crew.go_on_when_ready(app, exits_in);
         probe_broker(app, &mut last_probe);
         purge(app);
+        clean(app, &mut last_cleaned);
     }
     app.shared.transition(State::NotRunning, "closed in order");
     app.shared.transition(State::Error, app.shared.status().reason);
@@ -219,6 +222,21 @@ fn probe_broker(app: &App, last: &mut Instant) {
         app.shared.broker_trouble(None);
     }
     *last = Instant::now();
+}
+
+/// Lets a thread of its own remove the state of tasks that have long been elsewhere.
+fn clean(app: &Arc<App>, last: &mut Instant) {
+    let delay = app.config.state_cleanup_delay;
+    if last.elapsed() < delay.min(CLEAN_INTERVAL_MAX) {
+        return;
+    }
+    *last = Instant::now();
+    let app = app.clone();
+    named("state-cleanup", move || {
+        for path in app.directory.clean(app.shared.clock.now_ms(), delay) {
+            tracing::info!("removed the state in {}: its task has been elsewhere for {delay:?}", path.display());
+        }
+    });
 }
 
 /// Lets a thread of its own delete what threads have noted: a deletion may wait for the broker.

@@ -10,6 +10,7 @@ use crate::operators::punctuation::PunctuationType;
 use crate::operators::{Cx, Hooks, RecordContext};
 use crate::record::Timestamp;
 use crate::state::StoreId;
+use crate::state::directory::TaskDirectory;
 use crate::state::restore::Restore;
 use crate::topology::Source;
 use std::collections::BTreeMap;
@@ -58,6 +59,8 @@ pub(crate) struct Task {
     /// The restore that is under way.
     pub(crate) restore: Option<Restore>,
     waiting_for: Option<usize>,
+    /// Its folder: the last to go, after the stores in it have been closed.
+    pub(crate) directory: Option<TaskDirectory>,
 }
 
 impl Task {
@@ -78,6 +81,7 @@ impl Task {
             hooks: Hooks::default(),
             restore: None,
             waiting_for: None,
+            directory: None,
         }
     }
 
@@ -205,6 +209,20 @@ impl Task {
             Err(panic) => return Err(self.panicked(&*panic)),
         }
         self.cx.outbox.drain(&mut send)
+    }
+
+    /// Its partitions are taken back, and may come again at once: it keeps its stores, and forgets what it has fetched.
+    pub(crate) fn suspend(&mut self) {
+        self.state = TaskStateName::Suspended;
+        self.ready = Ready::default();
+        self.arrived.clear();
+        self.waiting_for = None;
+        self.inputs.iter_mut().for_each(Input::forget_fetched);
+    }
+
+    /// Its partitions have come again: it goes on where it was.
+    pub(crate) fn resume(&mut self) {
+        self.state = if self.restore.is_some() { TaskStateName::Restoring } else { TaskStateName::Running };
     }
 
     /// Its stores are complete: it runs.

@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::operators::Build;
 use crate::operators::cx::Counts;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
+use crate::state::directory::TaskDirectory;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::segmented::Segmented;
 use crate::state::versioned::Versioned;
@@ -21,7 +22,7 @@ use crate::topology::{NodeId, NodeKind, Source};
 use std::collections::BTreeMap;
 
 /// Committed offset and metadata of each input partition; `None` where the group has committed none.
-type Positions = BTreeMap<TopicPartition, Option<(i64, Metadata)>>;
+pub(super) type Positions = BTreeMap<TopicPartition, Option<(i64, Metadata)>>;
 
 /// Opens the task `id` on these partitions. It is RESTORING where its changelogs hold what its stores do not, else RUNNING.
 pub(super) fn open(
@@ -36,7 +37,7 @@ pub(super) fn open(
     let specs: Vec<StoreSpec> = sub.stores.iter().map(|name| app.plan.topology.stores[name].clone()).collect();
     let persistent = specs.iter().any(|spec| spec.engine == Engine::RocksDb);
     let dir = if persistent { Some(app.directory.task_dir(id.sub_topology, id.partition)?) } else { None };
-    let mut state = TaskState::open(dir.as_deref(), &specs, app.budget.clone())?;
+    let mut state = TaskState::open(dir.as_ref().map(TaskDirectory::path), &specs, app.budget.clone())?;
     state.add_globals(&app.globals);
     let nodes = &sub.nodes;
     // The global stores' ids follow those of the task's own.
@@ -78,6 +79,7 @@ pub(super) fn open(
     let mut task = Task::new(id, inputs, sources, cx, app.config.max_task_idle_ms);
     task.changelogs = changelogs;
     task.hooks = hooks;
+    task.directory = dir;
     task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
     start_restore(app, clients, &mut task, &specs, positions)?;
     Ok(task)

@@ -163,7 +163,7 @@ impl StreamThread {
         match self.turn(&mut figures) {
             Ok(()) => {}
             Err(error) if error.is_retriable() => self.trouble(&error),
-            Err(error) if error.kind() == Kind::Migrated => self.migrated(&error)?,
+            Err(error) if matches!(error.kind(), Kind::Migrated | Kind::Corrupt) => self.migrated(&error)?,
             Err(error) => {
                 // What was produced up to here goes out, if it can: Kafka Streams closes its producer so.
                 if matches!(error.kind(), Kind::User | Kind::Record) {
@@ -256,16 +256,17 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Handles the events, in order. One that met a broker without an answer stays for the next turn, with those behind it:
-    /// an assignment comes only once.
+    /// Handles the events, in order. One that met a broker without an answer, or a task that another thread has not let go
+    /// of yet, stays for the next turn, with those behind it: an assignment comes only once.
     fn handle_events(&mut self) -> Result {
         let events = std::mem::take(&mut self.events);
         for (i, event) in events.iter().enumerate() {
             if let Err(error) = self.handle(event) {
-                if error.is_retriable() {
+                let busy = error.kind() == Kind::Busy;
+                if busy || error.is_retriable() {
                     self.events = events.into_iter().skip(i).collect();
                 }
-                return Err(error);
+                return if busy { Ok(()) } else { Err(error) };
             }
         }
         Ok(())
@@ -458,8 +459,8 @@ impl StreamThread {
         self.set_state(ThreadState::PendingShutdown);
         let committed = self.commit_all();
         self.publish(TurnFigures::default());
-        let owned: Vec<TopicPartition> = self.owned.iter().cloned().collect();
-        self.drop_tasks(&owned, committed.is_ok());
+        self.close_tasks(|_| true, committed.is_ok());
+        self.owned.clear();
         let closed = self.clients.consumer.close(false);
         committed.and(closed)
     }

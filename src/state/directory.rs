@@ -1,5 +1,8 @@
 //! The state directory: one folder per application, locked by one process; one folder per task; the process's identity.
 
+pub use super::task_directory::TaskDirectory;
+
+use super::task_directory::Owned;
 use crate::error::{Error, Kind, Result};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 pub struct StateDirectory {
     path: Option<PathBuf>,
     process_id: String,
+    tasks: Owned,
     /// Holds the lock.
     _lock: Option<File>,
 }
@@ -26,13 +30,31 @@ impl StateDirectory {
     /// [`Kind::State`]: locked by another process, not writable, not a folder.
     pub fn open(state_dir: &Path, application_id: &str, persistent: bool) -> Result<Self> {
         if !persistent {
-            return Ok(Self { path: None, process_id: new_process_id()?, _lock: None });
+            return Ok(Self { path: None, process_id: new_process_id()?, tasks: Owned::default(), _lock: None });
         }
         let path = state_dir.join(application_id);
         make(&path)?;
         let lock = lock(&path)?;
         let process_id = process_id(&path)?;
-        Ok(Self { path: Some(path), process_id, _lock: Some(lock) })
+        Ok(Self { path: Some(path), process_id, tasks: Owned::default(), _lock: Some(lock) })
+    }
+
+    /// As [`open`](Self::open) without stores on disk, but with an identity that is kept where that can be done: a process
+    /// that is restarted in place then has its partitions back at once. Where the folder cannot be used, or another process
+    /// has it, the identity is a new one.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`]: the system has no random numbers.
+    pub fn for_identity(state_dir: &Path, application_id: &str) -> Result<Self> {
+        Self::open(state_dir, application_id, true).or_else(|error| {
+            tracing::info!("the identity of this process is not kept: {error}");
+            Self::open(state_dir, application_id, false)
+        })
+    }
+
+    /// Whether a restart in the same folder has the same identity.
+    pub fn keeps_identity(&self) -> bool {
+        self.path.is_some()
     }
 
     /// The process's identity: kept across restarts in the same folder.
@@ -40,15 +62,18 @@ impl StateDirectory {
         &self.process_id
     }
 
-    /// The folder of a task, made if need be.
+    /// The folder of a task, made if need be, and owned until what is returned is dropped.
     ///
     /// # Errors
-    /// [`Kind::State`]: it cannot be made.
-    pub fn task_dir(&self, sub_topology: usize, partition: i32) -> Result<PathBuf> {
+    /// [`Kind::Busy`] while another thread has it, [`Kind::State`] where it cannot be made.
+    pub fn task_dir(&self, sub_topology: usize, partition: i32) -> Result<TaskDirectory> {
         let root = self.path.as_ref().ok_or_else(|| Error::new(Kind::Internal, "no state directory was opened"))?;
-        let path = root.join(format!("{sub_topology}_{partition}"));
-        make(&path)?;
-        Ok(path)
+        self.tasks.take(root.join(format!("{sub_topology}_{partition}")))
+    }
+
+    /// Removes the folders of tasks that nobody has, and that have not changed for `delay`. Returns those.
+    pub fn clean(&self, now_ms: i64, delay: Duration) -> Vec<PathBuf> {
+        self.path.as_ref().map(|root| self.tasks.clean(root, now_ms, delay)).unwrap_or_default()
     }
 
     /// The folder of the global stores, made if it is not there.
@@ -63,7 +88,7 @@ impl StateDirectory {
     }
 }
 
-fn make(path: &Path) -> Result {
+pub(super) fn make(path: &Path) -> Result {
     let made = DirBuilder::new().recursive(true).mode(0o750).create(path);
     made.map_err(|e| failed(path, "cannot be made", e))
 }

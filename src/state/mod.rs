@@ -14,6 +14,7 @@ mod rocksdb;
 mod row_cache;
 pub(crate) mod row_index;
 pub mod segmented;
+mod task_directory;
 mod task_state;
 pub mod timestamped;
 pub mod versioned;

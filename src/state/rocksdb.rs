@@ -24,18 +24,17 @@ impl RocksRows {
     /// the changelog.
     pub(super) fn open(dir: &Path, stores: &[&str], budget: &MemoryBudget) -> Result<Self> {
         let dir = dir.join("rocksdb");
-        match Self::try_open(&dir, stores, budget) {
-            Err(error) if error.kind() == ErrorKind::Corruption => {
-                let aside = set_aside(&dir)?;
-                tracing::error!(
-                    "the state in {} is corrupt ({error}); set aside as {}, restoring it from the changelog",
-                    dir.display(),
-                    aside.display()
-                );
-                Self::try_open(&dir, stores, budget).map_err(|e| failed(&dir, "open", e))
-            }
-            opened => opened.map_err(|e| failed(&dir, "open", e)),
+        if damaged(&dir).exists() {
+            set_aside(&dir, "it was found damaged when it was last open")?;
         }
+        let opened = match Self::try_open(&dir, stores, budget) {
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                set_aside(&dir, error.as_ref())?;
+                Self::try_open(&dir, stores, budget)
+            }
+            opened => opened,
+        };
+        opened.map_err(|e| failed(&dir, "open", e))
     }
 
     fn try_open(dir: &Path, stores: &[&str], budget: &MemoryBudget) -> Result<Self, ::rocksdb::Error> {
@@ -54,7 +53,7 @@ impl RocksRows {
         let families = names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options(budget)));
         let db = DB::open_cf_descriptors(&options, dir, families)?;
         let mut read = ReadOptions::default();
-        read.set_verify_checksums(false);
+        read.set_verify_checksums(true);
         Ok(Self { db, read, write: WriteOptions::default() })
     }
 
@@ -155,6 +154,12 @@ impl RocksRows {
     }
 
     fn failed(&self, doing: &str, error: ::rocksdb::Error) -> Error {
+        if error.kind() == ErrorKind::Corruption {
+            // So that it is set aside when it is opened again: RocksDB may well open it without a word.
+            if let Err(error) = std::fs::write(damaged(self.db.path()), error.as_ref()) {
+                tracing::error!("{} is damaged, which cannot be noted there: {error}", self.db.path().display());
+            }
+        }
         failed(self.db.path(), doing, error)
     }
 }
@@ -179,15 +184,27 @@ fn family_options(budget: &MemoryBudget) -> Options {
     options
 }
 
-fn set_aside(dir: &Path) -> Result<PathBuf> {
+/// There where the database is known to be damaged.
+fn damaged(dir: &Path) -> PathBuf {
+    dir.with_extension("damaged")
+}
+
+/// Moves a damaged database out of the way; its stores are restored from their changelogs.
+fn set_aside(dir: &Path, why: &str) -> Result {
     let aside = (0..).map(|n| dir.with_extension(format!("corrupt-{n}"))).find(|path| !path.exists());
     let aside = aside.unwrap_or_else(|| dir.with_extension("corrupt"));
-    std::fs::rename(dir, &aside).map_err(|e| {
+    let moved = std::fs::rename(dir, &aside).and_then(|()| match std::fs::remove_file(damaged(dir)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    });
+    moved.map_err(|e| {
         Error::new(Kind::State, format!("the corrupt state in {} cannot be set aside", dir.display()))
             .source(e)
             .hint("delete that folder; it is restored from the changelog")
     })?;
-    Ok(aside)
+    let (dir, aside) = (dir.display(), aside.display());
+    tracing::error!("the state in {dir} is corrupt ({why}); set aside as {aside}, restoring it from the changelog");
+    Ok(())
 }
 
 fn failed(dir: &Path, doing: &str, error: ::rocksdb::Error) -> Error {
@@ -199,9 +216,15 @@ fn failed(dir: &Path, doing: &str, error: ::rocksdb::Error) -> Error {
     } else if text.contains("Permission denied") || text.contains("Read-only") {
         "make the folder writable for this user, or set another state.dir"
     } else if error.kind() == ErrorKind::Corruption {
-        "stop, delete that folder, and start again: it is restored from the changelog"
+        "nothing to do, it is set aside and restored from the changelog; if this repeats, check the disk"
     } else {
         "check the disk and the folder's permissions"
     };
-    Error::new(Kind::State, format!("cannot {doing} the state in {}", dir.display())).source(error).hint(hint)
+    let kind = match error.kind() {
+        ErrorKind::Corruption => Kind::Corrupt,
+        // Somebody who reads the store has not finished yet.
+        _ if text.contains("lock hold by current process") => Kind::Busy,
+        _ => Kind::State,
+    };
+    Error::new(kind, format!("cannot {doing} the state in {}", dir.display())).source(error).hint(hint)
 }

@@ -126,6 +126,12 @@ pub const KEYS: &[Key] = &[
     key("streams.rocksdb.write.buffer.bytes", Type::Integer, "16777216", "RocksDB's memtables, shared by all stores."),
     key("streams.shutdown.timeout.ms", Type::Integer, "30000", "How long a drain may take after SIGTERM or SIGINT."),
     key(
+        "streams.shutdown.leave.group",
+        Type::Bool,
+        "false",
+        "Whether a drain gives the partitions to other instances at once. Otherwise they wait for this one to be started again in place, at most `session.timeout.ms` (45 s).",
+    ),
+    key(
         "streams.stall.limit.ms",
         Type::Integer,
         "60000",

@@ -148,6 +148,8 @@ pub struct Config {
     pub write_buffer_bytes: usize,
     /// `shutdown.timeout.ms`: the deadline of a drain, default 30000.
     pub shutdown_timeout: Duration,
+    /// `shutdown.leave.group`: whether a client that closes gives its partitions to others at once, default false.
+    pub shutdown_leave_group: bool,
     /// `stall.limit.ms`: a thread with lag and without progress for longer is not live, default 60000.
     pub stall_limit: Duration,
     /// `[errors]`.
@@ -187,6 +189,7 @@ impl Config {
             block_cache_bytes: 8 << 20,
             write_buffer_bytes: 16 << 20,
             shutdown_timeout: Duration::from_secs(30),
+            shutdown_leave_group: false,
             stall_limit: Duration::from_secs(60),
             errors: ErrorPolicies {
                 deserialization: Policy::Fail,

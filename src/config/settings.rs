@@ -204,6 +204,7 @@ impl Settings {
         config.block_cache_bytes = self.parse("streams.rocksdb.block.cache.bytes")?;
         config.write_buffer_bytes = self.parse("streams.rocksdb.write.buffer.bytes")?;
         config.shutdown_timeout = self.duration("streams.shutdown.timeout.ms")?;
+        config.shutdown_leave_group = self.parse("streams.shutdown.leave.group")?;
         config.stall_limit = self.duration("streams.stall.limit.ms")?;
         config.errors.deserialization = self.policy("errors.deserialization");
         config.errors.processing = self.policy("errors.processing");

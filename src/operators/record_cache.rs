@@ -17,19 +17,24 @@ use std::rc::Rc;
 /// The bytes that all tasks of one thread may hold back together (`statestore.cache.max.bytes` by threads).
 #[derive(Debug, Clone)]
 pub struct CacheBudget {
-    max: usize,
+    max: Rc<Cell<usize>>,
     used: Rc<Cell<usize>>,
 }
 
 impl CacheBudget {
     /// A budget of so many bytes. With 0 nothing is held back at all.
     pub fn new(max: usize) -> Self {
-        Self { max, used: Rc::default() }
+        Self { max: Rc::new(Cell::new(max)), used: Rc::default() }
     }
 
     /// True where there is a cache.
     pub fn is_some(&self) -> bool {
-        self.max > 0
+        self.max.get() > 0
+    }
+
+    /// Makes the budget larger or smaller, for all that share it.
+    pub fn set_max(&self, max: usize) {
+        self.max.set(max);
     }
 
     fn add(&self, bytes: usize) {
@@ -221,7 +226,7 @@ impl RecordCache {
 
     /// True where the thread holds more back than it may.
     pub(crate) fn is_over(&self) -> bool {
-        self.budget.used.get() > self.budget.max
+        self.budget.used.get() > self.budget.max.get()
     }
 
     /// Takes all that the store holds back, in the order of the last writes.

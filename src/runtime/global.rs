@@ -1,6 +1,7 @@
 //! Global stores: one task per client reads all partitions of their topics, with a consumer of its own, outside of the
 //! group. Source: Kafka Streams' `GlobalStreamThread` and `GlobalStateUpdateTask`.
 
+use super::pace::Limits;
 use super::queue::Input;
 use super::task::{Task, TaskId};
 use super::task_init::{context, make_ports};
@@ -115,7 +116,7 @@ impl GlobalTask {
                 self.task.push(input, RawRecord { bytes: bytes.clone(), meta });
             }
         }
-        let count = self.task.process(app.shared.clock.now_ms(), usize::MAX, |_| Ok(()))?;
+        let count = self.task.process(app.shared.clock.now_ms(), Limits::none(&*app.shared.clock), |_| Ok(()))?;
         for event in std::mem::take(&mut self.events) {
             self.handle(app, event)?;
         }

@@ -4,6 +4,7 @@ mod assignment;
 mod commit;
 mod global;
 mod metadata;
+mod pace;
 mod prepare;
 mod purge;
 mod queue;
@@ -37,8 +38,8 @@ use purge::Purge;
 use shared::Shared;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
+use supervisor::Supervisor;
 use thread::{App, Driven};
 
 /// A running topology: the client. Source: `KafkaStreams`.
@@ -54,9 +55,18 @@ use thread::{App, Driven};
 /// ```
 pub struct Streams {
     app: Arc<App>,
-    supervisor: Option<JoinHandle<()>>,
+    supervisor: Option<Supervisor>,
     http: Mutex<Vec<HttpServer>>,
     views: TopologyViews,
+}
+
+/// How to close a client. Source: `KafkaStreams.CloseOptions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseOptions {
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Other instances get the partitions at once, rather than after the session's time, in which this one may come back.
+    pub leave_group: bool,
 }
 
 impl Streams {
@@ -67,7 +77,10 @@ impl Streams {
     /// Settings that do not fit together, and a state directory that cannot be used.
     pub fn start(topology: Topology, config: Config) -> Result<Self> {
         config.check()?;
-        let directory = Self::directory(&topology, &config)?;
+        let directory = match Self::directory(&topology, &config)? {
+            directory if directory.keeps_identity() => directory,
+            _ => StateDirectory::for_identity(&config.state_dir, &config.application_id)?,
+        };
         let broker = Arc::new(KafkaBroker::connect(&config, Some(directory.process_id()))?);
         Self::start_in(topology, config, broker, SystemClock::shared(), directory)
     }
@@ -146,8 +159,32 @@ impl Streams {
 
     /// Stops taking records, commits, closes all tasks. True where that was done within `timeout`; otherwise threads are
     /// left behind, and what they had not committed is processed again after the next start.
+    ///
+    /// The group keeps the partitions for the session's time, for this instance to come back in place
+    /// (`shutdown.leave.group` in the configuration gives them to others at once; without a state directory, and so without
+    /// a name that is kept, it is always so). [`close_with`](Self::close_with) decides it for this once.
     pub fn close(&self, timeout: Duration) -> bool {
-        supervisor::close(&self.app, timeout)
+        self.close_with(CloseOptions { timeout, leave_group: self.app.leaves })
+    }
+
+    /// As [`close`](Self::close), and says whether the partitions go to other instances at once.
+    /// Source: `KafkaStreams.close(CloseOptions)`.
+    pub fn close_with(&self, options: CloseOptions) -> bool {
+        supervisor::close(&self.app, options.timeout, options.leave_group)
+    }
+
+    /// Starts one more stream thread, which takes its share of the partitions over. Returns its name; `None` where the client
+    /// is neither RUNNING nor REBALANCING.
+    #[doc(alias = "addStreamThread")]
+    pub fn add_stream_thread(&self) -> Option<String> {
+        self.supervisor.as_ref()?.add_thread()
+    }
+
+    /// Ends a stream thread: it commits, closes its tasks, and leaves the group, so that others take its partitions over.
+    /// Returns its name; `None` where there is none left, or it has not ended within `timeout` (it will all the same).
+    #[doc(alias = "removeStreamThread")]
+    pub fn remove_stream_thread(&self, timeout: Duration) -> Option<String> {
+        self.supervisor.as_ref()?.remove_thread(timeout)
     }
 
     /// Waits for SIGTERM or SIGINT, then drains within `shutdown.timeout.ms`; or for the client to end by an error.
@@ -164,8 +201,7 @@ impl Drop for Streams {
         if self.close(self.app.config.shutdown_timeout)
             && let Some(supervisor) = self.supervisor.take()
         {
-            // The supervisor cannot panic without a message of its own, and there is nobody left to tell.
-            let _ = supervisor.join();
+            supervisor.join();
         }
     }
 }
@@ -181,6 +217,7 @@ pub(crate) fn app(
 ) -> Result<App> {
     let plan = Plan::new(topology, &config.application_id, driven.is_some())?;
     let shared = Shared::new(config.application_id.clone(), clock, config.stall_limit);
+    shared.set_thread_count(config.num_stream_threads);
     let budget = Arc::new(MemoryBudget::new(&config));
     let globals = plan.global.stores.iter().map(|name| plan.topology.stores[name].clone());
     let globals: Vec<StoreSpec> = globals.collect();
@@ -193,6 +230,9 @@ pub(crate) fn app(
         block_cache_bytes: watched.block_cache_bytes(),
         memtable_bytes: watched.write_buffer_bytes(),
     });
+    // Where nobody can come back under this name, nobody should wait for that.
+    let has_name = directory.keeps_identity() || config.consumer.iter().any(|(key, _)| key == "group.instance.id");
+    let leaves = config.shutdown_leave_group || !has_name;
     let purge = Purge::new(plan.repartition_topics(&config.application_id));
     Ok(App {
         plan,
@@ -204,6 +244,7 @@ pub(crate) fn app(
         budget,
         partition_counts: Mutex::default(),
         purge,
+        leaves,
         config,
         driven,
     })

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::error::Kind;
 use crate::operators::cx::Counts;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ pub(crate) struct Shared {
     inner: Mutex<Inner>,
     changed: Condvar,
     stopping: AtomicBool,
+    /// Whether what stops leaves the group.
+    leaving: AtomicBool,
+    /// The stream thread that is to end while the client goes on; 0 for none.
+    removing: AtomicUsize,
+    /// How many stream threads there should be.
+    thread_count: AtomicUsize,
     pub(crate) clock: Arc<dyn Clock>,
     application_id: String,
     stall_limit_ms: i64,
@@ -74,6 +80,9 @@ impl Shared {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            removing: AtomicUsize::new(0),
+            thread_count: AtomicUsize::new(0),
             clock,
             application_id,
             stall_limit_ms: stall_limit.as_millis() as i64,
@@ -93,6 +102,37 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// As [`stop`](Self::stop), and to leave the group at once.
+    pub(crate) fn stop_and_leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.stop();
+    }
+
+    /// Asks one stream thread to leave the group and end; `None` takes that back.
+    pub(crate) fn remove(&self, thread: Option<usize>) {
+        self.removing.store(thread.unwrap_or(0), Ordering::Release);
+    }
+
+    /// Whether this stream thread is to end.
+    pub(crate) fn is_stopping_thread(&self, number: usize) -> bool {
+        self.is_stopping() || self.removing.load(Ordering::Acquire) == number
+    }
+
+    /// Whether this stream thread, which is to end, leaves the group.
+    pub(crate) fn leaves(&self, number: usize) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.removing.load(Ordering::Acquire) == number
+    }
+
+    /// So many stream threads share what the client has.
+    pub(crate) fn set_thread_count(&self, count: usize) {
+        self.thread_count.store(count, Ordering::Relaxed);
+    }
+
+    /// How many stream threads share what the client has.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.thread_count.load(Ordering::Relaxed)
     }
 
     /// Moves the client to `to`. What is not legal is ignored, as Kafka Streams does for a client on its way down.
@@ -152,10 +192,7 @@ impl Shared {
                 inner.go(State::Rebalancing, reason, now_ms);
             }
             ThreadState::Running => {
-                let up = |t: &ThreadStatus| matches!(t.state, ThreadState::Running | ThreadState::Dead);
-                if inner.threads.values().all(up) {
-                    inner.go(State::Running, "every thread is running".into(), now_ms);
-                }
+                inner.go_if_all_run(now_ms);
             }
             _ => {}
         }
@@ -172,6 +209,16 @@ impl Shared {
             thread.error = error;
             thread.tasks.clear();
         }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// A thread has been removed: the others are what counts.
+    pub(crate) fn thread_removed(&self, number: usize) {
+        let now_ms = self.clock.now_ms();
+        let mut inner = self.lock();
+        inner.threads.remove(&number);
+        inner.go_if_all_run(now_ms);
         drop(inner);
         self.changed.notify_all();
     }
@@ -235,6 +282,13 @@ impl Shared {
 }
 
 impl Inner {
+    fn go_if_all_run(&mut self, now_ms: i64) {
+        let up = |t: &ThreadStatus| matches!(t.state, ThreadState::Running | ThreadState::Dead);
+        if self.threads.values().all(up) {
+            self.go(State::Running, "every thread is running".into(), now_ms);
+        }
+    }
+
     fn go(&mut self, to: State, reason: String, now_ms: i64) {
         if !client_may_go(self.state, to) {
             return;

@@ -6,7 +6,7 @@ use super::status::{State, ThreadState};
 use super::thread::{App, StreamThread, Turn};
 use crate::config::Uncaught;
 use crate::error::{Error, Kind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,10 +39,42 @@ impl Ended {
     }
 }
 
-/// A thread with this number has ended.
-struct Exit {
-    number: usize,
-    result: Result,
+/// What the supervisor is told.
+enum Message {
+    /// The thread with this number has ended.
+    Exit { number: usize, result: Result },
+    /// One more stream thread is wanted. The answer is its name; `None` where the client is on its way to its end.
+    Add(Sender<Option<String>>),
+    /// One stream thread less is wanted. The answer comes when it has ended.
+    Remove(Sender<Option<String>>),
+}
+
+/// The supervisor of a client.
+pub(super) struct Supervisor {
+    thread: JoinHandle<()>,
+    messages: Sender<Message>,
+}
+
+impl Supervisor {
+    /// Starts one more stream thread; its name, `None` where the client is on its way to its end.
+    pub(super) fn add_thread(&self) -> Option<String> {
+        let (answer, answered) = channel();
+        self.messages.send(Message::Add(answer)).ok()?;
+        answered.recv().ok().flatten()
+    }
+
+    /// Ends a stream thread; its name, `None` where there is none to end, or it has not ended within `timeout`.
+    pub(super) fn remove_thread(&self, timeout: Duration) -> Option<String> {
+        let (answer, answered) = channel();
+        self.messages.send(Message::Remove(answer)).ok()?;
+        answered.recv_timeout(timeout).ok().flatten()
+    }
+
+    /// Waits for the end.
+    pub(super) fn join(self) {
+        // The supervisor cannot panic without a message of its own, and there is nobody left to tell.
+        let _ = self.thread.join();
+    }
 }
 
 /// The first pause before a thread is replaced; it doubles with each death in a row, up to [`REPLACE_DELAY_MAX`].
@@ -54,57 +86,123 @@ const CLEAN_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const TROUBLE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the threads and the supervisor over them.
-pub(super) fn start(app: Arc<App>) -> JoinHandle<()> {
+pub(super) fn start(app: Arc<App>) -> Supervisor {
     app.shared.transition(State::Rebalancing, "starting");
-    let (exits_in, exits) = channel();
+    let (messages, inbox) = channel();
     let mut crew = Crew::default();
     if app.globals.specs().is_empty() {
-        crew.spawn_all(&app, &exits_in);
+        crew.spawn_all(&app, &messages);
     } else {
         // Threads begin when the global stores are complete.
-        crew.alive = 1;
-        crew.global_ready = Some(spawn_global(&app, &exits_in));
+        crew.alive.insert(GLOBAL);
+        crew.global_ready = Some(spawn_global(&app, &messages));
     }
-    named("supervisor", move || supervise(&app, crew, &exits_in, &exits))
+    let outbox = messages.clone();
+    Supervisor { thread: named("supervisor", move || supervise(&app, crew, &outbox, &inbox)), messages }
 }
 
 /// The threads under supervision.
 #[derive(Default)]
 struct Crew {
-    alive: usize,
+    /// The numbers of those that run.
+    alive: BTreeSet<usize>,
     /// Set while the stream threads wait for the global stores.
     global_ready: Option<Arc<AtomicBool>>,
+    /// Dead threads that will have a successor, and when.
+    replace_at: BTreeMap<usize, Instant>,
+    /// The thread that is asked to end, its name, and who wants to know when it has.
+    removing: Option<(usize, String, Sender<Option<String>>)>,
+    /// All stream threads have been removed, and more may be added.
+    waits: bool,
 }
 
 impl Crew {
-    fn spawn_all(&mut self, app: &Arc<App>, exits: &Sender<Exit>) {
+    fn spawn_all(&mut self, app: &Arc<App>, messages: &Sender<Message>) {
         // Where only global stores are filled there is nothing for stream threads to do.
         if app.plan.source_topics().is_empty() {
             app.shared.transition(State::Running, "the global stores are complete");
             return;
         }
-        for number in 1..=app.config.num_stream_threads {
-            spawn(app, number, exits);
-            self.alive += 1;
+        for number in 1..=app.shared.thread_count() {
+            self.spawn(app, number, messages);
         }
     }
 
-    fn go_on_when_ready(&mut self, app: &Arc<App>, exits: &Sender<Exit>) {
+    fn spawn(&mut self, app: &Arc<App>, number: usize, messages: &Sender<Message>) {
+        spawn(app, number, messages);
+        self.alive.insert(number);
+        self.waits = false;
+    }
+
+    fn go_on_when_ready(&mut self, app: &Arc<App>, messages: &Sender<Message>) {
         if self.global_ready.as_ref().is_some_and(|ready| ready.load(Ordering::Acquire)) {
             self.global_ready = None;
             if !app.shared.is_stopping() {
-                self.spawn_all(app, exits);
+                self.spawn_all(app, messages);
             }
         }
+    }
+
+    /// The numbers of the stream threads, those included that will have a successor.
+    fn numbers(&self) -> BTreeSet<usize> {
+        self.alive.iter().chain(self.replace_at.keys()).copied().filter(|number| *number != GLOBAL).collect()
+    }
+
+    /// Starts a stream thread with the lowest free number.
+    fn add(&mut self, app: &Arc<App>, messages: &Sender<Message>) -> Option<String> {
+        let is_up = matches!(app.shared.state(), State::Running | State::Rebalancing);
+        if !is_up || app.shared.is_stopping() || app.plan.source_topics().is_empty() {
+            return None;
+        }
+        if self.global_ready.is_some() {
+            // It starts with the others.
+            let number = app.shared.thread_count() + 1;
+            app.shared.set_thread_count(number);
+            return Some(thread_name(app, number));
+        }
+        let number = (1..).find(|number| !self.numbers().contains(number))?;
+        self.spawn(app, number, messages);
+        app.shared.set_thread_count(self.numbers().len());
+        Some(thread_name(app, number))
+    }
+
+    /// Asks the stream thread with the highest number to end.
+    fn remove(&mut self, app: &App, answer: Sender<Option<String>>) {
+        let last = self.alive.last().copied().filter(|number| *number != GLOBAL);
+        match last {
+            Some(number) if self.removing.is_none() && !app.shared.is_stopping() => {
+                self.removing = Some((number, thread_name(app, number), answer));
+                app.shared.remove(Some(number));
+            }
+            // Nobody waits any more where the answer cannot be given.
+            _ => drop(answer.send(None)),
+        }
+    }
+
+    /// A thread has ended. True where it had been asked to.
+    fn ended(&mut self, app: &App, number: usize) -> bool {
+        self.alive.remove(&number);
+        let Some((_, name, answer)) = self.removing.take_if(|(asked, ..)| *asked == number) else { return false };
+        app.shared.remove(None);
+        app.shared.set_thread_count(self.numbers().len());
+        self.waits = self.numbers().is_empty();
+        tracing::info!("removed {name}");
+        // Whoever asked may have lost patience.
+        let _ = answer.send(Some(name));
+        true
+    }
+
+    fn is_done(&self, app: &App) -> bool {
+        self.alive.is_empty() && self.replace_at.is_empty() && (!self.waits || app.shared.is_stopping())
     }
 }
 
 /// The number of the thread that fills the global stores, beside those of the stream threads.
 const GLOBAL: usize = 0;
 
-fn spawn_global(app: &Arc<App>, exits: &Sender<Exit>) -> Arc<AtomicBool> {
+fn spawn_global(app: &Arc<App>, messages: &Sender<Message>) -> Arc<AtomicBool> {
     let ready = Arc::new(AtomicBool::new(false));
-    let (app, exits, is_ready) = (app.clone(), exits.clone(), ready.clone());
+    let (app, messages, is_ready) = (app.clone(), messages.clone(), ready.clone());
     named("GlobalStreamThread", move || {
         let run = catch_unwind(AssertUnwindSafe(|| global::run(&app, &is_ready)));
         let result = run.unwrap_or_else(|panic| {
@@ -113,7 +211,7 @@ fn spawn_global(app: &Arc<App>, exits: &Sender<Exit>) -> Arc<AtomicBool> {
                 .hint("this is a defect of watersmeet: please report it with the log"))
         });
         // Whoever supervised has gone only when the process ends.
-        let _ = exits.send(Exit { number: GLOBAL, result });
+        let _ = messages.send(Message::Exit { number: GLOBAL, result });
     });
     ready
 }
@@ -128,10 +226,10 @@ fn thread_name(app: &App, number: usize) -> String {
     format!("{client}-StreamThread-{number}")
 }
 
-fn spawn(app: &Arc<App>, number: usize, exits: &Sender<Exit>) {
+fn spawn(app: &Arc<App>, number: usize, messages: &Sender<Message>) {
     let name = thread_name(app, number);
     app.shared.add_thread(number, name);
-    let (app, exits) = (app.clone(), exits.clone());
+    let (app, messages) = (app.clone(), messages.clone());
     named(&format!("StreamThread-{number}"), move || {
         let result = catch_unwind(AssertUnwindSafe(|| run(number, &app))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -140,7 +238,7 @@ fn spawn(app: &Arc<App>, number: usize, exits: &Sender<Exit>) {
                 .hint("this is a defect of watersmeet: please report it with the log"))
         });
         // Whoever supervised has gone only when the process ends.
-        let _ = exits.send(Exit { number, result });
+        let _ = messages.send(Message::Exit { number, result });
     });
 }
 
@@ -150,21 +248,24 @@ fn run(number: usize, app: &Arc<App>) -> Result {
     Ok(())
 }
 
-fn supervise(app: &Arc<App>, mut crew: Crew, exits_in: &Sender<Exit>, exits: &Receiver<Exit>) {
-    let mut replace_at: BTreeMap<usize, Instant> = BTreeMap::new();
+fn supervise(app: &Arc<App>, mut crew: Crew, messages: &Sender<Message>, inbox: &Receiver<Message>) {
     let mut deaths: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
     let (mut last_probe, mut last_cleaned) = (Instant::now(), Instant::now());
-    while crew.alive > 0 || !replace_at.is_empty() {
-        match exits.recv_timeout(Duration::from_millis(50)) {
-            Ok(Exit { number, result }) => {
-                crew.alive -= 1;
+    while !crew.is_done(app) {
+        match inbox.recv_timeout(Duration::from_millis(50)) {
+            Ok(Message::Add(answer)) => drop(answer.send(crew.add(app, messages))),
+            Ok(Message::Remove(answer)) => crew.remove(app, answer),
+            Ok(Message::Exit { number, result }) => {
                 app.shared.thread_ended(number, result.as_ref().err().map(ToString::to_string));
+                if crew.ended(app, number) {
+                    app.shared.thread_removed(number);
+                }
                 if let Err(error) = result {
                     tracing::error!("stream thread {number} ended: {error}");
                     let replace = number != GLOBAL && app.config.uncaught == Uncaught::ReplaceThread;
                     if replace && may_be_replaced(&error) {
                         let delay = replace_delay(deaths.entry(number).or_insert((0, Instant::now())));
-                        replace_at.insert(number, Instant::now() + delay);
+                        crew.replace_at.insert(number, Instant::now() + delay);
                     } else {
                         fail(&app.shared, &error);
                     }
@@ -174,16 +275,16 @@ fn supervise(app: &Arc<App>, mut crew: Crew, exits_in: &Sender<Exit>, exits: &Re
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if app.shared.is_stopping() {
-            replace_at.clear();
+            crew.replace_at.clear();
         }
-        let due: Vec<usize> = replace_at.iter().filter(|(_, at)| **at <= Instant::now()).map(|(n, _)| *n).collect();
+        let due: Vec<usize> =
+            crew.replace_at.iter().filter(|(_, at)| **at <= Instant::now()).map(|(n, _)| *n).collect();
         for number in due {
-            replace_at.remove(&number);
+            crew.replace_at.remove(&number);
             tracing::warn!("replacing stream thread {number}");
-            spawn(app, number, exits_in);
-            crew.alive += 1;
+            crew.spawn(app, number, messages);
         }
-        crew.go_on_when_ready(app, exits_in);
+        crew.go_on_when_ready(app, messages);
         probe_broker(app, &mut last_probe);
         purge(app);
         clean(app, &mut last_cleaned);
@@ -247,9 +348,14 @@ fn purge(app: &Arc<App>) {
     }
 }
 
-pub(super) fn close(app: &App, timeout: Duration) -> bool {
+/// Stops all threads; `leave`: they leave the group as well.
+pub(super) fn close(app: &App, timeout: Duration, leave: bool) -> bool {
     app.shared.transition(State::PendingShutdown, "closing");
-    app.shared.stop();
+    if leave {
+        app.shared.stop_and_leave()
+    } else {
+        app.shared.stop()
+    }
     app.shared.wait_for(&[State::NotRunning, State::Error], timeout)
 }
 
@@ -269,7 +375,7 @@ pub(super) fn run_until_signal(app: &App) -> Result<Ended> {
         }
     }
     tracing::info!("signal received: draining");
-    let in_time = close(app, app.config.shutdown_timeout);
+    let in_time = close(app, app.config.shutdown_timeout, app.leaves);
     let status = app.shared.status();
     let unclean = status.threads.iter().find_map(|t| t.error.clone().filter(|_| t.state == ThreadState::Dead));
     Ok(match (in_time, unclean) {

@@ -1,6 +1,7 @@
 //! A task: one sub-topology on one partition, with its ports, stores and queues. Knows neither K nor V, nor Kafka.
 
 use super::commit::Changelogs;
+use super::pace::{Limits, Pace};
 use super::queue::Input;
 use super::ready::Ready;
 use super::status::{PartitionStatus, RestoreStatus, StoreStatus, TaskStateName, TaskStatus};
@@ -97,16 +98,16 @@ impl Task {
         }
     }
 
-    /// Processes up to `records_max` records, in the order of their timestamps across the inputs, and hands what they
+    /// Processes records as far as `limits` let it, in the order of their timestamps across the inputs, and hands what they
     /// produce to `send`, also that of a record that fails. Returns how many it processed. A panic in user code becomes an
     /// error that names the record.
     pub(crate) fn process(
         &mut self,
         now_ms: i64,
-        records_max: usize,
+        limits: Limits<'_>,
         mut send: impl FnMut(Outgoing<'_>) -> Result,
     ) -> Result<usize> {
-        let run = catch_unwind(AssertUnwindSafe(|| self.run(now_ms, records_max, &mut send)));
+        let run = catch_unwind(AssertUnwindSafe(|| self.run(now_ms, limits, &mut send)));
         let result = run.unwrap_or_else(|panic| Err(self.panicked(&*panic)));
         if result.as_ref().is_err_and(|error| !error.is_retriable()) {
             // The task ends here; that its last words get through is worth an attempt, and no second error.
@@ -115,7 +116,7 @@ impl Task {
         result
     }
 
-    fn run(&mut self, now_ms: i64, records_max: usize, send: &mut impl FnMut(Outgoing<'_>) -> Result) -> Result<usize> {
+    fn run(&mut self, now_ms: i64, limits: Limits<'_>, send: &mut impl FnMut(Outgoing<'_>) -> Result) -> Result<usize> {
         self.cx.now_ms = now_ms;
         // What the producer had no room for in an earlier turn goes first; as long as it has none, nothing is processed.
         self.cx.outbox.drain(&mut *send)?;
@@ -123,7 +124,8 @@ impl Task {
             self.next_head(input)?;
         }
         let mut count = 0;
-        while count < records_max {
+        let mut pace = Pace::new(limits);
+        while pace.goes_on(count) {
             let Some(i) = self.choose(now_ms) else { break };
             let Some(head) = self.inputs[i].take() else { break };
             let (offset, timestamp_ms) = (head.raw.meta.offset, head.timestamp_ms);

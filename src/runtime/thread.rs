@@ -2,6 +2,7 @@
 
 use super::commit;
 use super::global::GlobalTask;
+use super::pace::Limits;
 use super::prepare::Plan;
 use super::purge::Purge;
 use super::queue::Input;
@@ -24,6 +25,11 @@ use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
 pub(super) const RECORDS_PER_TURN_MAX: usize = 5_000;
+/// How long tasks process in a turn, all together, where there is more to do: polls must not wait for slow records, since the
+/// group takes a member for dead that does not poll (`max.poll.interval.ms`), nor must those who want partitions.
+const TURN_NANOS: u64 = 100_000_000;
+/// After how long a turn is broken off between two tasks.
+const LONG_TURN_NANOS: u64 = 1_000_000_000;
 /// How often the tasks' figures are written for the outside.
 const PUBLISH_INTERVAL_MS: i64 = 200;
 /// How long a commit waits for the producer before the turn ends and the next one tries again.
@@ -39,6 +45,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: StateDirectory,
     pub(crate) budget: Arc<MemoryBudget>,
+    /// Whether a client that closes leaves the group, rather than to come back under its name.
+    pub(crate) leaves: bool,
     /// Set where a test turns the thread.
     pub(crate) driven: Option<Driven>,
     /// Partition counts of the source topics, as the first thread that asked found them.
@@ -95,6 +103,8 @@ pub struct StreamThread {
     pub(super) events: Vec<Event>,
     pub(super) restore_events: Vec<Event>,
     pub(super) busy: bool,
+    /// The task after which the last turn was broken off, because it took too long.
+    pub(super) broke_off_at: Option<TaskId>,
     /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
     pub(super) commit_now: bool,
     pub(super) last_commit_ms: i64,
@@ -116,7 +126,7 @@ pub(super) enum Phase {
 impl StreamThread {
     pub(crate) fn new(number: usize, app: Arc<App>) -> Result<Self> {
         let clients = Clients::new(&app, number)?;
-        let cache = CacheBudget::new(app.config.cache_max_bytes / app.config.num_stream_threads.max(1));
+        let cache = CacheBudget::new(cache_share(&app));
         let now_ms = app.shared.clock.now_ms();
         let metrics = app.metrics.thread(number);
         app.shared.thread_state(number, ThreadState::Starting);
@@ -133,6 +143,7 @@ impl StreamThread {
             events: Vec::new(),
             restore_events: Vec::new(),
             busy: false,
+            broke_off_at: None,
             commit_now: false,
             last_commit_ms: now_ms,
             last_purge_ms: now_ms,
@@ -156,7 +167,7 @@ impl StreamThread {
     /// What the thread cannot go on after. A broker that gives no answer is not among it: that is trouble, shown in the
     /// status, and tried again in the next turn.
     pub fn step(&mut self) -> Result<Turn> {
-        if self.app.shared.is_stopping() {
+        if self.app.shared.is_stopping_thread(self.number) {
             return self.close().map(|()| Turn::Stopped);
         }
         let mut figures = TurnFigures::default();
@@ -309,9 +320,13 @@ impl StreamThread {
         let (mut processed, mut uncommitted_bytes) = (0, 0);
         let limit = self.app.config.buffered_records_per_partition;
         let records_max = if self.app.driven.is_some() { 1 } else { RECORDS_PER_TURN_MAX };
+        let clock = &*self.app.shared.clock;
+        let (began, share) = (clock.nanos(), TURN_NANOS / self.tasks.len().max(1) as u64);
+        // A turn that took long was broken off there: the others go first now.
+        let after = self.broke_off_at.take().filter(|after| self.tasks.keys().next_back() > Some(after));
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         let mut result = Ok(());
-        for task in self.tasks.values_mut().filter(|t| t.state == TaskStateName::Running) {
+        for task in self.tasks.values_mut().filter(|t| t.state == TaskStateName::Running && Some(t.id) > after) {
             for input in &mut task.inputs {
                 if let Some(end) = self.clients.consumer.cached_end_offset(&input.partition) {
                     input.heard_of_end(end);
@@ -319,7 +334,8 @@ impl StreamThread {
             }
             let bootstrapping = task.inputs.iter_mut().any(Input::is_bootstrapping);
             let producer = &mut self.clients.producer;
-            let run = task.process(now_ms, records_max, |record| producer.send(record));
+            let limits = Limits { records_max, clock, nanos: share };
+            let run = task.process(now_ms, limits, |record| producer.send(record));
             let run = run.and_then(|count| task.punctuate(now_ms, |record| producer.send(record)).map(|()| count));
             self.commit_now |= std::mem::take(&mut task.cx.commit_requested);
             match run {
@@ -339,6 +355,10 @@ impl StreamThread {
                     input.paused = false;
                     resume.push((*input.partition).clone());
                 }
+            }
+            if clock.nanos().saturating_sub(began) > LONG_TURN_NANOS {
+                self.broke_off_at = Some(task.id);
+                break;
             }
         }
         self.commit_now |= uncommitted_bytes > self.app.budget.uncommitted_bytes_max();
@@ -447,6 +467,7 @@ impl StreamThread {
         let now = self.app.shared.clock.nanos();
         let tasks = details.then(|| {
             self.last_published_ms = now_ms;
+            self.cache.set_max(cache_share(&self.app));
             self.tasks.values().map(|t| t.status(now)).collect::<Vec<_>>()
         });
         figures.counts = counts;
@@ -461,7 +482,12 @@ impl StreamThread {
         self.publish(TurnFigures::default());
         self.close_tasks(|_| true, committed.is_ok());
         self.owned.clear();
-        let closed = self.clients.consumer.close(false);
+        let closed = self.clients.consumer.close(self.app.shared.leaves(self.number));
         committed.and(closed)
     }
+}
+
+/// A stream thread's share of the record cache.
+fn cache_share(app: &App) -> usize {
+    app.config.cache_max_bytes / app.shared.thread_count().max(1)
 }

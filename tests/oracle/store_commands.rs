@@ -311,7 +311,7 @@ fn session(
             Vec::new()
         }
         "del" => {
-            store.put(at, own, (number(words[1]), number(words[2])), None)?;
+            store.remove(at, own, (number(words[1]), number(words[2])))?;
             Vec::new()
         }
         "get" => one(own, store.get(at, own, (number(words[1]), number(words[2])))?.map(|value| value.text())),

@@ -70,6 +70,25 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
         cx.put_window("processor", self.store, write, &Headers::default(), false).map(|_| ())
     }
 
+    /// Deletes a session, however old it is. Unlike a [`put`](Self::put) of `None` it does not make the store's time go on.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn remove(
+        &mut self,
+        context: &mut impl StoreContext,
+        key: &K,
+        (start_ms, end_ms): (Timestamp, Timestamp),
+    ) -> Result {
+        if context.cx().cache.is_cached(self.store) {
+            // Source: `CachingSessionStore.remove`.
+            return self.put(context, key, (start_ms, end_ms), None);
+        }
+        let key = encode(&self.key, key)?;
+        let cx = context.cx();
+        cx.remove_timed(self.store, &key, end_ms, start_ms, (cx.context_ms, &Headers::default()))
+    }
+
     /// The value of exactly this session.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
         "streams.topology.optimization",
         Type::Text,
         "none",
-        "`none`, `all`, or a comma list of reuse.ktable.source.topics, merge.repartition.topics, single.store.self.join.",
+        "`none`, `all`, or a comma list of reuse.ktable.source.topics, merge.repartition.topics, single.store.self.join, processors.stay.above.",
     ),
     key(
         "streams.default.timestamp.extractor",

@@ -94,12 +94,20 @@ pub struct Optimization {
     pub merge_repartition_topics: bool,
     /// A stream joined with itself keeps one store.
     pub single_store_self_join: bool,
+    /// Repartition topics are not moved above `process` and `process_values`. Not part of `all`: Kafka Streams moves them
+    /// (KAFKA-19668; its internal setting `__enable.process.processValue.fix__` is off), and its topologies are the measure.
+    /// Set it where such an operator below a change of key changes keys or values itself, without changing their types.
+    pub processors_stay_above: bool,
 }
 
 impl Optimization {
     /// `all`.
-    pub const ALL: Self =
-        Self { reuse_ktable_source_topics: true, merge_repartition_topics: true, single_store_self_join: true };
+    pub const ALL: Self = Self {
+        reuse_ktable_source_topics: true,
+        merge_repartition_topics: true,
+        single_store_self_join: true,
+        processors_stay_above: false,
+    };
 }
 
 /// The runtime's settings, checked. Kafka Streams' keys under `[streams]`; defaults are Kafka Streams' unless said..

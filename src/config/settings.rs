@@ -232,12 +232,13 @@ impl Settings {
                 "reuse.ktable.source.topics" => optimization.reuse_ktable_source_topics = true,
                 "merge.repartition.topics" => optimization.merge_repartition_topics = true,
                 "single.store.self.join" => optimization.single_store_self_join = true,
+                "processors.stay.above" => optimization.processors_stay_above = true,
                 word => {
                     return Err(Error::new(Kind::Config, format!("{word:?} is no optimization"))
                         .key("streams.topology.optimization")
                         .hint(
                             "use none, all, or a comma list of reuse.ktable.source.topics, merge.repartition.topics, \
-                               single.store.self.join",
+                               single.store.self.join, processors.stay.above",
                         ));
                 }
             }

@@ -34,6 +34,13 @@ pub(crate) enum Role {
     KeyChanging,
     /// It gives records a new value.
     ValueChanging,
+    /// A processor of the user's own: whether it may change the key, and whether the types of records stay the same.
+    Process {
+        /// `process` may, `process_values` not.
+        may_change_key: bool,
+        /// Records go out as what they came in.
+        same_types: bool,
+    },
     /// It brings streams together.
     Merge,
     /// It sends records through a topic of its own. `optimizable`: it may be merged with others.
@@ -162,6 +169,7 @@ impl Graph {
         }
         optimize::merge_sources(&mut inner)?;
         if optimization.merge_repartition_topics {
+            optimize::judge_processors(&mut inner, optimization.processors_stay_above);
             optimize::merge_repartitions(&mut inner);
         }
         if optimization.single_store_self_join {

@@ -79,6 +79,19 @@ pub(super) fn merge_sources(growing: &mut Growing) -> Result {
     Ok(())
 }
 
+/// What processors of the user's own change, as far as the merging of repartition topics goes: nothing, to Kafka Streams. Where
+/// they `stay_above`, or where their types tell that they change something, they count as what they are.
+pub(super) fn judge_processors(growing: &mut Growing, stay_above: bool) {
+    for node in &mut growing.nodes {
+        node.role = match node.role {
+            Role::Process { same_types: true, .. } if !stay_above => Role::Plain,
+            Role::Process { may_change_key: true, .. } => Role::KeyChanging,
+            Role::Process { .. } => Role::ValueChanging,
+            _ => continue,
+        };
+    }
+}
+
 /// Several repartitions below one change of key carry the same records: one of them will do.
 pub(super) fn merge_repartitions(growing: &mut Growing) {
     for (changer, repartitions) in mergeable(growing) {

@@ -9,6 +9,7 @@ use crate::operators::store_views::StateStore;
 use crate::operators::{ErasedPort, Port, join_children};
 use crate::record::Data;
 use crate::topology::NodeId;
+use std::any::TypeId;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -68,7 +69,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     where
         P: Processor<K, V, K2, V2> + 'static,
     {
-        let node = self.add_process("KSTREAM-PROCESSOR", Role::KeyChanging, supplier, processing);
+        let node = self.add_process("KSTREAM-PROCESSOR", true, supplier, processing);
         let mut stream = KStream::new(self.graph.clone(), node, self.sources.clone(), (None, None));
         stream.repartition_required = true;
         stream
@@ -85,7 +86,7 @@ impl<K: Data, V: Data> KStream<K, V> {
         P: ValueProcessor<K, V, V2> + 'static,
     {
         let supplier = move || Values(supplier());
-        let node = self.add_process::<K, V2, _>("KSTREAM-PROCESSVALUES", Role::ValueChanging, supplier, processing);
+        let node = self.add_process::<K, V2, _>("KSTREAM-PROCESSVALUES", false, supplier, processing);
         let mut stream = KStream::new(self.graph.clone(), node, self.sources.clone(), (self.key.clone(), None));
         stream.repartition_required = self.repartition_required;
         stream
@@ -94,7 +95,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     fn add_process<K2: Data, V2: Data, P>(
         &self,
         prefix: &str,
-        role: Role,
+        may_change_key: bool,
         supplier: impl Fn() -> P + Send + Sync + 'static,
         processing: Processing,
     ) -> super::graph::GraphId
@@ -114,6 +115,8 @@ impl<K: Data, V: Data> KStream<K, V> {
             node
         };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
+        let same_types = TypeId::of::<(K, V)>() == TypeId::of::<(K2, V2)>();
+        let role = Role::Process { may_change_key, same_types };
         self.graph.add(GraphNode { name, parents, role, write, ..GraphNode::default() })
     }
 }

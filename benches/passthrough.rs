@@ -6,7 +6,7 @@
 //! A topic FROM that does not exist is made, with 4 partitions and RECORDS (default 1,000,000) records of 150 bytes.
 
 use std::time::{Duration, Instant};
-use watersmeet::broker::{Batch, Broker, Event, NewTopic, Outgoing, Role, TopicPartition};
+use watersmeet::broker::{Batch, Broker, Event, Isolation, NewTopic, Outgoing, Role, TopicPartition};
 use watersmeet::config::Config;
 use watersmeet::error::Result;
 use watersmeet::kafka::KafkaBroker;
@@ -50,7 +50,7 @@ fn create(broker: &KafkaBroker, name: &str) -> Result {
 
 fn fill(broker: &KafkaBroker, name: &str, records: usize) -> Result {
     create(broker, name)?;
-    let mut producer = broker.producer(1)?;
+    let mut producer = broker.producer(1, None)?;
     let (topic, headers) = (name.into(), Headers::default());
     for i in 0..records {
         let key = format!("key-{:08}", i * 7919 % 500_000);
@@ -69,8 +69,8 @@ fn fill(broker: &KafkaBroker, name: &str, records: usize) -> Result {
 }
 
 fn carry(broker: &KafkaBroker, from: &str, to: &str) -> Result {
-    let mut consumer = broker.consumer(Role::Restore { thread: 1 })?;
-    let mut producer = broker.producer(1)?;
+    let mut consumer = broker.consumer(Role::Restore { thread: 1 }, Isolation::AsConfigured)?;
+    let mut producer = broker.producer(1, None)?;
     let all: Vec<_> = (0..PARTITIONS).map(|p| (TopicPartition::new(from, p), None)).collect();
     consumer.assign(&all)?;
     let (to, mut batch, mut events) = (to.into(), Batch::default(), Vec::new());

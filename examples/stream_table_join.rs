@@ -79,7 +79,7 @@ fn main() -> Result<()> {
 }
 
 fn send(broker: &dyn Broker, topic: &str, key: &str, value: &str) -> Result<()> {
-    let mut producer = broker.producer(0)?;
+    let mut producer = broker.producer(0, None)?;
     producer.send(Outgoing {
         topic: &Arc::from(topic),
         partition: None,

@@ -193,14 +193,20 @@ pub trait Consumer {
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result;
     /// Ends `pause`.
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result;
-    /// The group's committed offsets, in the order asked for.
+    /// The group's committed offsets, in the order asked for. With [`Isolation::ReadCommitted`] those that are in an open
+    /// transaction are waited for: until then the answer is [`Kind::Broker`](crate::error::Kind::Broker).
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>>;
     /// Commits, and waits for the answer.
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result;
     /// The end offset of the partition as of the last fetch, without asking the broker; `None` while unknown.
     fn cached_end_offset(&self, partition: &TopicPartition) -> Option<i64>;
-    /// Earliest and end offsets, asked from the broker, in the order asked for.
+    /// Earliest and end offsets, asked from the broker, in the order asked for. The end is that of what this consumer gets to
+    /// see: with [`Isolation::ReadCommitted`] open transactions are behind it.
     fn offset_bounds(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Range<i64>>>;
+    /// The ends of the logs, asked from the broker, in the order asked for: with everything that is in open transactions.
+    fn log_ends(&mut self, partitions: &[TopicPartition]) -> Result<Vec<i64>>;
+    /// Goes on fetching at these offsets; what was fetched of these partitions and has not come out of `poll` is dropped.
+    fn seek(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result;
     /// The group metadata that a transaction needs; opaque to the runtime.
     fn group_metadata(&mut self) -> Option<Box<dyn std::any::Any>>;
     /// Ends the membership. `leave` tells the group at once; otherwise a member with a stable identity may come back.
@@ -244,6 +250,20 @@ pub struct Refused {
 }
 
 /// A producer, idempotent; owned by one thread, used by all of its tasks.
+///
+/// One with a transactional id sends in transactions only, and in this order: [`init_transactions`], then for each
+/// transaction [`begin_transaction`], records, [`send_offsets`], [`commit_transaction`] or [`abort_transaction`].
+/// What these answer says what is next: [`Kind::Broker`] the same call again, [`Kind::Aborted`] `abort_transaction`,
+/// [`Kind::Migrated`] a new producer. A producer without an id never gets to see these calls.
+///
+/// [`init_transactions`]: Producer::init_transactions
+/// [`begin_transaction`]: Producer::begin_transaction
+/// [`send_offsets`]: Producer::send_offsets
+/// [`commit_transaction`]: Producer::commit_transaction
+/// [`abort_transaction`]: Producer::abort_transaction
+/// [`Kind::Broker`]: crate::error::Kind::Broker
+/// [`Kind::Aborted`]: crate::error::Kind::Aborted
+/// [`Kind::Migrated`]: crate::error::Kind::Migrated
 pub trait Producer {
     /// Takes the record into the client's queue. Waits while the queue is full, serving delivery reports meanwhile: that
     /// is the backpressure. A record that is refused at once or later comes out of [`refused`](Producer::refused).
@@ -256,6 +276,20 @@ pub trait Producer {
     fn refused(&mut self) -> Vec<Refused>;
     /// Records acknowledged so far, for metrics.
     fn acknowledged(&self) -> u64;
+    /// Makes the transactional id this producer's: whoever had it is fenced, what he left open is aborted.
+    fn init_transactions(&mut self) -> Result;
+    /// Begins a transaction: everything sent from now on belongs to it. Asks nothing of the broker.
+    fn begin_transaction(&mut self) -> Result;
+    /// Adds the group's offsets to the transaction; `group` comes from [`Consumer::group_metadata`]. Called again, the last
+    /// ones count.
+    fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], group: &dyn std::any::Any) -> Result;
+    /// Ends the transaction: its records and offsets count, all of them. After [`Kind::Broker`] nobody knows whether it is
+    /// committed: only this same call may follow.
+    ///
+    /// [`Kind::Broker`]: crate::error::Kind::Broker
+    fn commit_transaction(&mut self) -> Result;
+    /// Ends the transaction: nothing of it counts, records in the client's queue are dropped.
+    fn abort_transaction(&mut self) -> Result;
 }
 
 /// What is known of a topic.
@@ -307,12 +341,22 @@ pub enum Role {
     Global,
 }
 
+/// Which records a consumer gets to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All, unless the application's own settings for consumers say otherwise (`consumer.isolation.level`).
+    #[default]
+    AsConfigured,
+    /// Those of committed transactions, and those without one; nothing behind the first open transaction.
+    ReadCommitted,
+}
+
 /// Makes clients. One per application; each client belongs to the thread that asked for it.
 pub trait Broker: Send + Sync {
     /// A consumer for `role`.
-    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>>;
-    /// The producer of stream thread `thread`.
-    fn producer(&self, thread: usize) -> Result<Box<dyn Producer>>;
+    fn consumer(&self, role: Role, isolation: Isolation) -> Result<Box<dyn Consumer>>;
+    /// The producer of stream thread `thread`; one that sends in transactions where it has a transactional id.
+    fn producer(&self, thread: usize, transactional_id: Option<&str>) -> Result<Box<dyn Producer>>;
     /// An admin client.
     fn admin(&self) -> Result<Box<dyn Admin>>;
 }

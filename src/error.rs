@@ -20,6 +20,8 @@ pub enum Kind {
     BrokerFatal,
     /// Another member has taken over this member's partitions or transactional id: give up the tasks, join again.
     Migrated,
+    /// The transaction cannot be committed: it is aborted, and its records are processed again.
+    Aborted,
     /// The state directory or a store cannot be used: locked, not writable, full or corrupt.
     State,
     /// A store on disk is damaged: it is set aside, and restored from its changelog.

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use watersmeet::broker::{Batch, Broker, NewTopic, Outgoing, Role, TopicPartition};
+use watersmeet::broker::{Batch, Broker, Isolation, NewTopic, Outgoing, Role, TopicPartition};
 use watersmeet::config::Config;
 use watersmeet::kafka::KafkaBroker;
 use watersmeet::partitioner::partition_for_key;
@@ -52,7 +52,7 @@ impl Kafka {
     }
 
     fn send<'a>(&self, topic: &Arc<str>, records: impl Iterator<Item = (&'a str, Option<String>, i64)>) {
-        let mut producer = self.broker.producer(1).unwrap();
+        let mut producer = self.broker.producer(1, None).unwrap();
         let headers = Headers::default();
         for (key, value, timestamp_ms) in records {
             let value = value.as_deref().map(str::as_bytes);
@@ -67,7 +67,7 @@ impl Kafka {
 
     /// Everything in a topic: partition, key, value, in order per partition.
     fn read(&self, topic: &Arc<str>, partitions: i32) -> Vec<(i32, String, String)> {
-        let mut consumer = self.broker.consumer(Role::Restore { thread: 1 }).unwrap();
+        let mut consumer = self.broker.consumer(Role::Restore { thread: 1 }, Isolation::AsConfigured).unwrap();
         let all: Vec<_> = (0..partitions).map(|p| TopicPartition::new(topic.clone(), p)).collect();
         let end: i64 = consumer.offset_bounds(&all).unwrap().into_iter().map(|bounds| bounds.end).sum();
         let starts: Vec<_> = all.into_iter().map(|tp| (tp, Some(0))).collect();
@@ -90,7 +90,7 @@ impl Kafka {
     }
 
     fn count(&self, topic: &Arc<str>, partitions: i32) -> i64 {
-        let mut consumer = self.broker.consumer(Role::Restore { thread: 1 }).unwrap();
+        let mut consumer = self.broker.consumer(Role::Restore { thread: 1 }, Isolation::AsConfigured).unwrap();
         let all: Vec<_> = (0..partitions).map(|p| TopicPartition::new(topic.clone(), p)).collect();
         consumer.offset_bounds(&all).unwrap().into_iter().map(|bounds| bounds.end).sum()
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watersmeet::broker::{
-    Batch, BatchRecord, Broker, Committed, Consumer, Event, NewTopic, Outgoing, Producer, Role, TopicPartition,
+    Batch, BatchRecord, Broker, Committed, Consumer, Event, Isolation, NewTopic, Outgoing, Producer, Role,
+    TopicPartition,
 };
 use watersmeet::config::Config;
 use watersmeet::error::Kind;
@@ -94,14 +95,14 @@ impl Reader {
 
     /// Reads one whole topic from the beginning, without a group.
     fn of(broker: &Arc<dyn Broker>, topic: &Arc<str>, partitions: i32) -> Self {
-        let mut reader = Self::new(broker.consumer(Role::Restore { thread: 1 }).unwrap());
+        let mut reader = Self::new(broker.consumer(Role::Restore { thread: 1 }, Isolation::AsConfigured).unwrap());
         let all: Vec<_> = (0..partitions).map(|p| (TopicPartition::new(topic.clone(), p), None)).collect();
         reader.consumer.assign(&all).unwrap();
         reader
     }
 
     fn subscribed(broker: &Arc<dyn Broker>, topics: &[Arc<str>]) -> Self {
-        let mut reader = Self::new(broker.consumer(Role::Main { thread: 1 }).unwrap());
+        let mut reader = Self::new(broker.consumer(Role::Main { thread: 1 }, Isolation::AsConfigured).unwrap());
         reader.consumer.subscribe(topics).unwrap();
         reader
     }
@@ -172,7 +173,7 @@ fn send(producer: &mut dyn Producer, topic: &Arc<str>, partition: Option<i32>, k
 }
 
 fn fill(broker: &Arc<dyn Broker>, topic: &Arc<str>, partitions: i32, each: usize) {
-    let mut producer = broker.producer(1).unwrap();
+    let mut producer = broker.producer(1, None).unwrap();
     for i in 0..each {
         for p in 0..partitions {
             send(&mut *producer, topic, Some(p), Some(b"k"), format!("{p}:{i}").as_bytes());
@@ -197,7 +198,7 @@ fn records_come_back_as_they_were_sent() {
             (Some(b""), Some(b""), &none, 2),
             (Some(b"deleted"), None, &none, 3),
         ];
-        let mut producer = broker.producer(1).unwrap();
+        let mut producer = broker.producer(1, None).unwrap();
         for (key, value, headers, ms) in sent {
             let record = Outgoing { topic: &topic, partition: Some(0), key, value, timestamp_ms: Some(ms), headers };
             producer.send(record).unwrap();
@@ -244,7 +245,7 @@ fn keys_go_to_the_partitions_that_javas_producer_chooses() {
     ];
     for cluster in Cluster::all() {
         let (broker, topic) = (cluster.broker("murmur2"), cluster.topic("murmur2", 12));
-        let mut producer = broker.producer(1).unwrap();
+        let mut producer = broker.producer(1, None).unwrap();
         for (key, _) in table {
             send(&mut *producer, &topic, None, Some(key), b"v");
         }
@@ -322,7 +323,7 @@ fn commits_come_back_with_their_metadata_to_the_next_member() {
             second
         } else {
             // The mock cluster keeps a second member waiting for a minute; its offsets can be had all the same.
-            let mut second = Reader::new(broker.consumer(Role::Main { thread: 1 }).unwrap());
+            let mut second = Reader::new(broker.consumer(Role::Main { thread: 1 }, Isolation::AsConfigured).unwrap());
             let at = second.consumer.committed(&list).unwrap().into_iter().map(|c| c.map(|c| c.offset));
             second.consumer.assign(&list.iter().cloned().zip(at).collect::<Vec<_>>()).unwrap();
             second
@@ -374,7 +375,7 @@ fn a_record_that_is_too_large_is_refused_and_the_others_arrive() {
         let topic = cluster.topic("large", 1);
         let mut config = cluster.config("large");
         config.producer.push(("message.max.bytes".into(), "5000".into()));
-        let mut producer = cluster.connect(&config, None).producer(1).unwrap();
+        let mut producer = cluster.connect(&config, None).producer(1, None).unwrap();
         send(&mut *producer, &topic, Some(0), Some(b"k"), b"small");
         send(&mut *producer, &topic, Some(0), Some(b"big"), &[7; 6000]);
         send(&mut *producer, &topic, Some(0), Some(b"k"), b"small too");
@@ -398,7 +399,7 @@ fn a_record_that_the_broker_refuses_comes_back_whole() {
         .unwrap()
         .create_topics(&[NewTopic { name: name.clone(), partitions: 1, replication: -1, config: limit }])
         .unwrap();
-    let (topic, mut producer): (Arc<str>, _) = (name.into(), broker.producer(1).unwrap());
+    let (topic, mut producer): (Arc<str>, _) = (name.into(), broker.producer(1, None).unwrap());
     let mut headers = Headers::default();
     headers.add("h", Some(b"x"));
     let value = [7; 3000];
@@ -458,7 +459,7 @@ fn an_offset_that_the_log_does_not_have_is_an_event_for_restore() {
     for cluster in Cluster::all() {
         let (broker, topic) = (cluster.broker("range"), cluster.topic("range", 1));
         fill(&broker, &topic, 1, 3);
-        let mut reader = Reader::new(broker.consumer(Role::Restore { thread: 1 }).unwrap());
+        let mut reader = Reader::new(broker.consumer(Role::Restore { thread: 1 }, Isolation::AsConfigured).unwrap());
         let partition = TopicPartition::new(topic, 0);
         reader.consumer.assign(&[(partition.clone(), Some(100))]).unwrap();
         let told = reader.event("out of range", |e| match e {
@@ -477,7 +478,7 @@ fn brokers_that_are_gone_are_trouble_until_they_are_back() {
     fill(&broker, &topic, 1, 5);
     let mut reader = Reader::of(&broker, &topic, 1);
     reader.records(5);
-    let mut producer = broker.producer(1).unwrap();
+    let mut producer = broker.producer(1, None).unwrap();
     send(&mut *producer, &topic, Some(0), None, b"before");
     producer.flush(LIMIT).unwrap();
     reader.records(6);
@@ -502,7 +503,7 @@ fn a_full_queue_refuses_until_there_is_room() {
         let mut config = cluster.config("full");
         config.producer.push(("queue.buffering.max.messages".into(), "100".into()));
         let broker = cluster.connect(&config, None);
-        let mut producer = broker.producer(1).unwrap();
+        let mut producer = broker.producer(1, None).unwrap();
         for i in 0..1000 {
             send(&mut *producer, &topic, Some(0), None, format!("{i}").as_bytes());
         }

@@ -16,13 +16,15 @@ struct Reader {
 
 impl Reader {
     fn member(broker: &MemoryBroker, process: &str, topics: &[&str]) -> Self {
-        let mut consumer = broker.client("app", process).consumer(Role::Main { thread: 1 }).unwrap();
+        let mut consumer =
+            broker.client("app", process).consumer(Role::Main { thread: 1 }, Isolation::AsConfigured).unwrap();
         consumer.subscribe(&topics.iter().map(|t| Arc::from(*t)).collect::<Vec<_>>()).unwrap();
         Self { consumer, events: Vec::new() }
     }
 
     fn of(broker: &MemoryBroker, partitions: &[(TopicPartition, Option<i64>)]) -> Self {
-        let mut consumer = broker.client("app", "p").consumer(Role::Restore { thread: 1 }).unwrap();
+        let mut consumer =
+            broker.client("app", "p").consumer(Role::Restore { thread: 1 }, Isolation::AsConfigured).unwrap();
         consumer.assign(partitions).unwrap();
         Self { consumer, events: Vec::new() }
     }
@@ -255,7 +257,7 @@ fn a_missing_topic_is_told_once_and_its_partitions_come_when_it_is_there() {
 #[test]
 fn keys_go_where_javas_producer_puts_them_and_null_keys_go_round() {
     let (broker, _) = broker(&[("t", 12)]);
-    let mut producer = broker.client("app", "p").producer(1).unwrap();
+    let mut producer = broker.client("app", "p").producer(1, None).unwrap();
     for key in ["abc", "abcd", "21", "", "가"] {
         send(&mut *producer, "t", Some(key), "v");
     }
@@ -271,7 +273,7 @@ fn keys_go_where_javas_producer_puts_them_and_null_keys_go_round() {
 #[test]
 fn what_was_not_flushed_is_lost_with_the_producer() {
     let (broker, _) = broker(&[("t", 1)]);
-    let mut producer = broker.client("app", "p").producer(1).unwrap();
+    let mut producer = broker.client("app", "p").producer(1, None).unwrap();
     send(&mut *producer, "t", None, "sent");
     producer.serve();
     send(&mut *producer, "t", None, "lost");
@@ -284,7 +286,7 @@ fn what_was_not_flushed_is_lost_with_the_producer() {
 fn records_that_are_at_fault_come_back_and_the_others_go_on() {
     let (broker, _) = broker(&[("t", 1)]);
     broker.configure_topic("t", "max.message.bytes", "200");
-    let mut producer = broker.client("app", "p").producer(1).unwrap();
+    let mut producer = broker.client("app", "p").producer(1, None).unwrap();
     send(&mut *producer, "t", Some("k"), &"x".repeat(200));
     send(&mut *producer, "no-such-topic", Some("k"), "v");
     send(&mut *producer, "t", Some("k"), "fits");
@@ -303,7 +305,7 @@ fn an_unreachable_broker_is_trouble_for_polls_and_an_error_for_requests_and_lose
     reader.consumer.assign(&[(tp("t", 0), None)]).unwrap();
     reader.poll();
     reader.events();
-    let mut producer = broker.client("app", "p").producer(1).unwrap();
+    let mut producer = broker.client("app", "p").producer(1, None).unwrap();
     broker.set_unreachable(true);
     send(&mut *producer, "t", None, "waits");
     assert_eq!(producer.flush(Duration::ZERO).unwrap_err().kind(), Kind::Broker);
@@ -333,7 +335,7 @@ fn a_lost_answer_of_a_commit_or_a_record_leaves_its_effect_exactly_once() {
     assert_eq!(member.consumer.commit(&[(tp("t", 0), committed(7))]).unwrap_err().kind(), Kind::Broker);
     assert_eq!(broker.committed("app")[&tp("t", 0)], committed(7));
 
-    let mut producer = broker.client("app", "p").producer(1).unwrap();
+    let mut producer = broker.client("app", "p").producer(1, None).unwrap();
     broker.fail_next(Request::Produce, Fault::AnswerLost);
     send(&mut *producer, "t", None, "once");
     assert_eq!(producer.flush(Duration::ZERO).unwrap_err().kind(), Kind::Broker);
@@ -374,4 +376,158 @@ fn a_poll_that_waits_is_woken_by_a_record() {
     go.recv().unwrap();
     put(&broker, "t", 0, "x");
     assert_eq!(reader.join().unwrap(), 1);
+}
+
+/// A producer with a transactional id, in its first transaction.
+fn transactional(broker: &MemoryBroker, id: &str) -> Box<dyn Producer> {
+    let mut producer = broker.client("app", "p").producer(1, Some(id)).unwrap();
+    producer.init_transactions().unwrap();
+    producer.begin_transaction().unwrap();
+    producer
+}
+
+/// A reader of committed records of `t-0`.
+fn committed_reader(broker: &MemoryBroker) -> Reader {
+    let mut consumer =
+        broker.client("app", "p").consumer(Role::Restore { thread: 1 }, Isolation::ReadCommitted).unwrap();
+    consumer.assign(&[(tp("t", 0), None)]).unwrap();
+    Reader { consumer, events: Vec::new() }
+}
+
+#[test]
+fn readers_of_committed_records_stop_before_the_first_open_transaction() {
+    let (broker, _) = broker(&[("t", 1)]);
+    let (mut one, mut two) = (transactional(&broker, "one"), transactional(&broker, "two"));
+    let (mut reader, mut all) = (committed_reader(&broker), Reader::of(&broker, &[(tp("t", 0), None)]));
+    send(&mut *one, "t", None, "a");
+    one.flush(Duration::ZERO).unwrap();
+    send(&mut *two, "t", None, "b");
+    two.commit_transaction().unwrap();
+    assert_eq!(all.poll(), ["t-0@0=a", "t-0@1=b"]);
+    assert!(reader.poll().is_empty());
+    assert_eq!(reader.events(), ["end t-0 0"]);
+    assert_eq!(reader.consumer.offset_bounds(&[tp("t", 0)]).unwrap(), [0..0]);
+    assert_eq!(reader.consumer.log_ends(&[tp("t", 0)]).unwrap(), [3], "two records and a marker");
+    assert_eq!(broker.open_transactions(), ["one"]);
+    one.abort_transaction().unwrap();
+    assert_eq!(reader.poll(), ["t-0@1=b"]);
+    assert_eq!(reader.events(), ["end t-0 4"]);
+    one.begin_transaction().unwrap();
+    send(&mut *one, "t", None, "c");
+    one.commit_transaction().unwrap();
+    assert_eq!(reader.poll(), ["t-0@4=c"]);
+    assert_eq!(broker.committed_records("t").len(), 2);
+}
+
+#[test]
+fn offsets_count_when_their_transaction_is_committed() {
+    let (broker, _) = broker(&[("t", 1)]);
+    let mut member = Reader::member(&broker, "p", &["t"]);
+    member.poll();
+    let group = member.consumer.group_metadata().unwrap();
+    let mut producer = transactional(&broker, "id");
+    producer.send_offsets(&[(tp("t", 0), committed(5))], &*group).unwrap();
+    assert_eq!(member.consumer.committed(&[tp("t", 0)]).unwrap(), [None], "readers of all do not wait");
+    let mut strict = committed_reader(&broker);
+    assert_eq!(strict.consumer.committed(&[tp("t", 0)]).unwrap_err().kind(), Kind::Broker, "it is not known yet");
+    producer.send_offsets(&[(tp("t", 0), committed(6))], &*group).unwrap();
+    producer.commit_transaction().unwrap();
+    assert_eq!(strict.consumer.committed(&[tp("t", 0)]).unwrap(), [Some(committed(6))]);
+    producer.begin_transaction().unwrap();
+    producer.send_offsets(&[(tp("t", 0), committed(7))], &*group).unwrap();
+    producer.abort_transaction().unwrap();
+    assert_eq!(strict.consumer.committed(&[tp("t", 0)]).unwrap(), [Some(committed(6))]);
+    broker.remove_member("app", "p-1");
+    producer.begin_transaction().unwrap();
+    let refused = producer.send_offsets(&[(tp("t", 0), committed(8))], &*group).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Aborted, "no longer a member");
+    assert_eq!(producer.commit_transaction().unwrap_err().kind(), Kind::Aborted);
+    producer.abort_transaction().unwrap();
+}
+
+#[test]
+fn who_takes_a_transactional_id_over_aborts_what_is_open_and_fences_its_predecessor() {
+    let (broker, _) = broker(&[("t", 1)]);
+    let mut zombie = transactional(&broker, "id");
+    send(&mut *zombie, "t", None, "lost");
+    zombie.flush(Duration::ZERO).unwrap();
+    let mut heir = transactional(&broker, "id");
+    assert_eq!(committed_reader(&broker).poll(), [""; 0]);
+    send(&mut *zombie, "t", None, "late");
+    assert_eq!(zombie.flush(Duration::ZERO).unwrap_err().kind(), Kind::Migrated);
+    assert_eq!(zombie.commit_transaction().unwrap_err().kind(), Kind::Migrated);
+    assert_eq!(zombie.abort_transaction().unwrap_err().kind(), Kind::Migrated);
+    send(&mut *heir, "t", None, "kept");
+    heir.commit_transaction().unwrap();
+    assert_eq!(committed_reader(&broker).poll(), ["t-0@2=kept"]);
+}
+
+#[test]
+fn a_transaction_that_is_open_for_too_long_is_aborted() {
+    let (broker, clock) = broker(&[("t", 1)]);
+    let mut slow = transactional(&broker, "id");
+    send(&mut *slow, "t", None, "late");
+    slow.flush(Duration::ZERO).unwrap();
+    clock.advance_ms(10_000);
+    committed_reader(&broker).poll();
+    assert!(broker.open_transactions().is_empty());
+    assert_eq!(slow.commit_transaction().unwrap_err().kind(), Kind::Migrated);
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_asked_for_again_and_counts_once() {
+    let (broker, _) = broker(&[("t", 1)]);
+    let mut producer = transactional(&broker, "id");
+    send(&mut *producer, "t", None, "a");
+    broker.fail_next(Request::EndTransaction, Fault::AnswerLost);
+    assert_eq!(producer.commit_transaction().unwrap_err().kind(), Kind::Broker);
+    assert_eq!(committed_reader(&broker).poll(), ["t-0@0=a"]);
+    producer.commit_transaction().unwrap();
+    assert_eq!(broker.end_offset("t", 0), 2, "one record, one marker");
+    producer.begin_transaction().unwrap();
+    send(&mut *producer, "t", None, "b");
+    producer.commit_transaction().unwrap();
+    assert_eq!(broker.committed_records("t").len(), 2);
+}
+
+#[test]
+fn partitions_may_hear_of_a_commit_after_the_group_has() {
+    let (broker, _) = broker(&[("t", 1)]);
+    let mut member = Reader::member(&broker, "p", &["t"]);
+    member.poll();
+    let group = member.consumer.group_metadata().unwrap();
+    let mut producer = transactional(&broker, "id");
+    send(&mut *producer, "t", None, "a");
+    producer.send_offsets(&[(tp("t", 0), committed(5))], &*group).unwrap();
+    broker.hold_markers(true);
+    producer.commit_transaction().unwrap();
+    let mut strict = committed_reader(&broker);
+    assert_eq!(strict.consumer.committed(&[tp("t", 0)]).unwrap(), [Some(committed(5))]);
+    assert!(strict.poll().is_empty());
+    let mut heir = broker.client("app", "p").producer(1, Some("id")).unwrap();
+    assert_eq!(heir.init_transactions().unwrap_err().kind(), Kind::Broker, "tried again until the markers are there");
+    broker.hold_markers(false);
+    heir.init_transactions().unwrap();
+    assert_eq!(strict.poll(), ["t-0@0=a"]);
+}
+
+#[test]
+fn compaction_keeps_what_is_committed() {
+    let (broker, _) = broker(&[("t", 1)]);
+    let mut producer = transactional(&broker, "id");
+    for (value, commit) in [("kept", true), ("aborted", false)] {
+        send(&mut *producer, "t", Some("k"), value);
+        producer.flush(Duration::ZERO).unwrap();
+        match commit {
+            true => producer.commit_transaction().unwrap(),
+            false => producer.abort_transaction().unwrap(),
+        }
+        producer.begin_transaction().unwrap();
+    }
+    send(&mut *producer, "t", Some("k"), "open");
+    producer.flush(Duration::ZERO).unwrap();
+    broker.compact("t", 0, true);
+    let values: Vec<_> =
+        broker.records("t").into_iter().map(|r| String::from_utf8(r.value.unwrap()).unwrap()).collect();
+    assert_eq!(values, ["kept", "open"]);
 }

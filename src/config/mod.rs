@@ -9,6 +9,9 @@ use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The default of `commit.interval.ms` under exactly_once_v2: nobody sees a result before it is committed.
+const EXACTLY_ONCE_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What to do with one record that is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
@@ -56,6 +59,16 @@ pub enum StoreFormat {
     Plain,
     /// With headers: a deleted row's changelog record has those of the record that deleted it.
     Headers,
+}
+
+/// What a crash may do to records (`processing.guarantee`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Guarantee {
+    /// Repeat those since the last commit.
+    #[default]
+    AtLeastOnce,
+    /// Nothing: what a commit interval read, wrote and kept counts as a whole or not at all.
+    ExactlyOnceV2,
 }
 
 /// What to do when a thread ends with an error or a panic. Source: KIP-671.
@@ -121,6 +134,8 @@ pub struct Config {
     pub client_id: Option<String>,
     /// `num.stream.threads`, default 1.
     pub num_stream_threads: usize,
+    /// `processing.guarantee`; see [`exactly_once`](Self::exactly_once).
+    pub guarantee: Guarantee,
     /// `commit.interval.ms`, default 1000 (Kafka Streams: 30000): a commit is cheap here, and what is repeated after a
     /// crash is what came since the last one.
     pub commit_interval: Duration,
@@ -180,6 +195,7 @@ impl Config {
             bootstrap_servers: "localhost:9092".into(),
             client_id: None,
             num_stream_threads: 1,
+            guarantee: Guarantee::default(),
             commit_interval: Duration::from_secs(1),
             state_dir: std::env::temp_dir().join("watersmeet"),
             state_cleanup_delay: Duration::from_secs(600),
@@ -210,6 +226,24 @@ impl Config {
             producer: Vec::new(),
             admin: Vec::new(),
         }
+    }
+
+    /// The same with `processing.guarantee` exactly_once_v2, and its default of `commit.interval.ms`: 100, as in Kafka
+    /// Streams, since readers see results when they are committed.
+    ///
+    /// ```
+    /// use watersmeet::config::Config;
+    /// assert_eq!(Config::new("app").exactly_once().commit_interval.as_millis(), 100);
+    /// ```
+    pub fn exactly_once(mut self) -> Self {
+        self.guarantee = Guarantee::ExactlyOnceV2;
+        self.commit_interval = EXACTLY_ONCE_COMMIT_INTERVAL;
+        self
+    }
+
+    /// Whether `processing.guarantee` is exactly_once_v2.
+    pub fn is_exactly_once(&self) -> bool {
+        self.guarantee == Guarantee::ExactlyOnceV2
     }
 
     /// Reads the runtime's settings from a file and the environment; `[join]` and `[http]` are for the binary.

@@ -42,6 +42,8 @@ pub(super) struct KafkaConsumer {
     start: i64,
     /// Whether the group knows this member by a name of its own (`group.instance.id`).
     is_static: bool,
+    /// Offsets in open transactions are not seen by its requests.
+    reads_committed: bool,
     closed: bool,
 }
 
@@ -57,6 +59,12 @@ impl Drop for Queue {
 
 /// What a transaction needs to know of the group.
 pub(super) struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
+
+impl GroupMetadata {
+    pub(super) fn ptr(&self) -> *const sys::rd_kafka_consumer_group_metadata_t {
+        self.0.as_ptr()
+    }
+}
 
 impl Drop for GroupMetadata {
     fn drop(&mut self) {
@@ -90,6 +98,7 @@ impl KafkaConsumer {
             messages: Vec::with_capacity(CHUNK),
             start,
             is_static: config.get("group.instance.id").is_some(),
+            reads_committed: config.get("isolation.level").is_some_and(|level| level == "read_committed"),
             closed: false,
         })
     }
@@ -420,6 +429,53 @@ impl Consumer for KafkaConsumer {
         Ok(low.into_iter().zip(high).map(|(low, high)| low..high).collect())
     }
 
+    fn log_ends(&mut self, partitions: &[TopicPartition]) -> Result<Vec<i64>> {
+        let doing = "asking for the ends of logs";
+        if !self.reads_committed {
+            return self.offsets_at(partitions, END);
+        }
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.watch.check(doing)?;
+        let list = List::new(partitions.iter().map(|p| (p, END)));
+        // SAFETY: the client, the list and the options are alive during the call, which copies them; the answer comes to a
+        // queue of its own and is alive until its event is destroyed.
+        unsafe {
+            let Some(queue) = NonNull::new(sys::rd_kafka_queue_new(self.rk())).map(Queue) else {
+                return Err(Error::new(Kind::Internal, "no queue for an answer"));
+            };
+            sys::rd_kafka_ListOffsets(self.rk(), list.ptr(), std::ptr::null(), queue.0.as_ptr());
+            let event = sys::rd_kafka_queue_poll(queue.0.as_ptr(), REQUEST_TIMEOUT.as_millis() as i32);
+            if event.is_null() {
+                return Err(code::error(RDKafkaErrorCode::OperationTimedOut, doing));
+            }
+            let ends = log_ends_of(event, partitions, doing);
+            sys::rd_kafka_event_destroy(event);
+            ends
+        }
+    }
+
+    fn seek(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {
+        let doing = "going back to what is committed";
+        let list = List::new(partitions.iter().map(|(p, offset)| (p, offset.unwrap_or(self.start))));
+        for (name, offset) in partitions {
+            if let Some(held) = self.partitions.iter_mut().find(|held| held.name == *name) {
+                held.position = offset.unwrap_or(self.start);
+            }
+        }
+        // SAFETY: the client and the list are alive; the answer is written into the list.
+        let sought = check_error(
+            unsafe { sys::rd_kafka_seek_partitions(self.rk(), list.ptr(), REQUEST_TIMEOUT.as_millis() as i32) },
+            doing,
+        );
+        sought.and_then(|()| list.check(doing)).map_err(|error| match error.kind() {
+            // Its fetching has not begun yet: soon it has.
+            Kind::Internal => Error::new(Kind::Broker, "a partition cannot go back yet").source(error),
+            _ => error,
+        })
+    }
+
     fn group_metadata(&mut self) -> Option<Box<dyn std::any::Any>> {
         // SAFETY: the client is alive; what it makes is ours.
         let metadata = unsafe { NonNull::new(sys::rd_kafka_consumer_group_metadata(self.rk())) };
@@ -481,6 +537,38 @@ unsafe fn consumer_error(
             let error = code::error(code, "consuming").source(words);
             Some(Event::Trouble(if topic.is_empty() { error } else { error.topic(topic) }))
         }
+    }
+}
+
+/// The offsets that an admin request was answered with, in the order asked for.
+///
+/// # Safety
+/// The event must be alive.
+unsafe fn log_ends_of(
+    event: *mut sys::rd_kafka_event_t,
+    partitions: &[TopicPartition],
+    doing: &str,
+) -> Result<Vec<i64>> {
+    // SAFETY: the event is alive, and with it the result and its list; topics' names are strings.
+    unsafe {
+        check(sys::rd_kafka_event_error(event), doing)?;
+        let result = sys::rd_kafka_event_ListOffsets_result(event);
+        let mut count = 0;
+        let infos = match result.is_null() {
+            true => return Err(Error::new(Kind::Internal, "an answer of another kind")),
+            false => sys::rd_kafka_ListOffsets_result_infos(result, &mut count),
+        };
+        let mut ends = vec![None; partitions.len()];
+        for i in 0..count {
+            let tp = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(i));
+            let topic = client::text(tp.topic);
+            check(tp.err, doing).map_err(|error| error.topic(&*topic).partition(tp.partition))?;
+            if let Some(i) = partitions.iter().position(|p| *p.topic == *topic && p.partition == tp.partition) {
+                ends[i] = Some(tp.offset);
+            }
+        }
+        let missing = || Error::new(Kind::Broker, "the broker did not tell the end of every log");
+        ends.into_iter().map(|end| end.ok_or_else(missing)).collect()
     }
 }
 

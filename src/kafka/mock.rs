@@ -5,7 +5,7 @@
 
 use super::code;
 use super::{KafkaBroker, admin::KafkaAdmin};
-use crate::broker::{Admin, Broker, Consumer, NewTopic, Producer, Role, TopicInfo, TopicPartition};
+use crate::broker::{Admin, Broker, Consumer, Isolation, NewTopic, Producer, Role, TopicInfo, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use rdkafka::error::KafkaError;
@@ -100,12 +100,12 @@ struct MockBroker {
 }
 
 impl Broker for MockBroker {
-    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>> {
-        self.kafka.consumer(role)
+    fn consumer(&self, role: Role, isolation: Isolation) -> Result<Box<dyn Consumer>> {
+        self.kafka.consumer(role, isolation)
     }
 
-    fn producer(&self, thread: usize) -> Result<Box<dyn Producer>> {
-        self.kafka.producer(thread)
+    fn producer(&self, thread: usize, transactional_id: Option<&str>) -> Result<Box<dyn Producer>> {
+        self.kafka.producer(thread, transactional_id)
     }
 
     fn admin(&self) -> Result<Box<dyn Admin>> {

@@ -11,9 +11,10 @@ pub mod mock;
 mod partitions;
 mod producer;
 mod settings;
+mod transactions;
 mod watch;
 
-use crate::broker::{Admin, Broker, Consumer, Producer, Role};
+use crate::broker::{Admin, Broker, Consumer, Isolation, Producer, Role};
 use crate::config::Config;
 use crate::error::Result;
 use admin::KafkaAdmin;
@@ -51,13 +52,14 @@ impl KafkaBroker {
 }
 
 impl Broker for KafkaBroker {
-    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>> {
-        let config = self.settings.consumer(&role);
+    fn consumer(&self, role: Role, isolation: Isolation) -> Result<Box<dyn Consumer>> {
+        let config = self.settings.consumer(&role, isolation);
         Ok(Box::new(consumer::KafkaConsumer::new(&config, &role)?))
     }
 
-    fn producer(&self, thread: usize) -> Result<Box<dyn Producer>> {
-        Ok(Box::new(producer::KafkaProducer::new(&self.settings.producer(thread))?))
+    fn producer(&self, thread: usize, transactional_id: Option<&str>) -> Result<Box<dyn Producer>> {
+        let config = self.settings.producer(thread, transactional_id);
+        Ok(Box::new(producer::KafkaProducer::new(&config)?))
     }
 
     fn admin(&self) -> Result<Box<dyn Admin>> {

@@ -5,12 +5,14 @@
 
 use super::client::{self, Happened, Inbox, Undelivered};
 use super::code;
-use crate::broker::{Outgoing, Producer, Refused};
+use super::transactions;
+use crate::broker::{Committed, Outgoing, Producer, Refused, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
 use rdkafka::client::Client;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
 use rdkafka_sys as sys;
+use std::any::Any;
 use std::ffi::{CString, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -208,6 +210,38 @@ impl Producer for KafkaProducer {
 
     fn acknowledged(&self) -> u64 {
         self.sent.saturating_sub(self.failed + self.in_flight())
+    }
+
+    fn init_transactions(&mut self) -> Result {
+        // SAFETY: the client is alive; of this and the calls below the caller promises that it has a transactional id, and
+        // librdkafka answers with an error where it has not.
+        unsafe { transactions::init(self.rk()) }
+    }
+
+    fn begin_transaction(&mut self) -> Result {
+        // SAFETY: as above.
+        unsafe { transactions::begin(self.rk()) }
+    }
+
+    fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], group: &dyn Any) -> Result {
+        // SAFETY: as above.
+        unsafe { transactions::send_offsets(self.rk(), offsets, group) }
+    }
+
+    fn commit_transaction(&mut self) -> Result {
+        // SAFETY: as above.
+        let committed = unsafe { transactions::commit(self.rk()) };
+        self.take_reports();
+        committed
+    }
+
+    fn abort_transaction(&mut self) -> Result {
+        // SAFETY: as above.
+        let aborted = unsafe { transactions::abort(self.rk()) };
+        // Reports of what was dropped: nobody's fault.
+        self.serve();
+        self.refused.clear();
+        aborted
     }
 }
 

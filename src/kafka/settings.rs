@@ -1,7 +1,7 @@
 //! librdkafka's settings: what watersmeet sets, what the user may override, and what must stay.
 
 use super::code;
-use crate::broker::Role;
+use crate::broker::{Isolation, Role};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
@@ -41,6 +41,10 @@ const PRODUCER: &[(&str, &str)] = &[
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.nagle.disable", "true"),
 ];
+
+/// How long a transaction may be open, as in Kafka Streams: that is how long results of others behind it, and whoever takes
+/// over its partitions, may have to wait after a crash.
+const TRANSACTION_TIMEOUT_MS: &str = "10000";
 
 /// An admin client's defaults.
 const ADMIN: &[(&str, &str)] = &[("allow.auto.create.topics", "false"), ("reconnect.backoff.max.ms", "1000")];
@@ -123,8 +127,11 @@ impl Settings {
     }
 
     /// The settings of a consumer.
-    pub(super) fn consumer(&self, role: &Role) -> ClientConfig {
+    pub(super) fn consumer(&self, role: &Role, isolation: Isolation) -> ClientConfig {
         let mut config = self.consumer.clone();
+        if isolation == Isolation::ReadCommitted {
+            config.set("isolation.level", "read_committed");
+        }
         match role {
             Role::Main { thread } => {
                 config.set("client.id", format!("{}-StreamThread-{thread}-consumer", self.client_id));
@@ -146,8 +153,14 @@ impl Settings {
     }
 
     /// The settings of a stream thread's producer.
-    pub(super) fn producer(&self, thread: usize) -> ClientConfig {
+    pub(super) fn producer(&self, thread: usize, transactional_id: Option<&str>) -> ClientConfig {
         let mut config = self.producer.clone();
+        if let Some(id) = transactional_id {
+            config.set("transactional.id", id);
+            if config.get("transaction.timeout.ms").is_none() {
+                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+            }
+        }
         config.set("client.id", format!("{}-StreamThread-{thread}-producer", self.client_id));
         config
     }
@@ -173,11 +186,11 @@ mod tests {
     #[test]
     fn a_static_classic_member_with_range_is_the_default() {
         let settings = Settings::new(&config(&[]), Some("id")).unwrap();
-        let main = settings.consumer(&Role::Main { thread: 2 });
+        let main = settings.consumer(&Role::Main { thread: 2 }, Isolation::AsConfigured);
         assert_eq!(main.get("group.instance.id"), Some("id-2"));
         assert_eq!(main.get("partition.assignment.strategy"), Some("range"));
         assert!(main.get("client.id").unwrap().ends_with("-StreamThread-2-consumer"));
-        let restore = settings.consumer(&Role::Restore { thread: 2 });
+        let restore = settings.consumer(&Role::Restore { thread: 2 }, Isolation::AsConfigured);
         assert_eq!(restore.get("auto.offset.reset"), Some("error"));
         assert_eq!(restore.get("group.instance.id"), None);
     }
@@ -185,7 +198,7 @@ mod tests {
     #[test]
     fn the_consumer_protocol_has_the_servers_range_and_no_static_member() {
         let settings = Settings::new(&config(&[("group.protocol", "consumer")]), Some("id")).unwrap();
-        let main = settings.consumer(&Role::Main { thread: 1 });
+        let main = settings.consumer(&Role::Main { thread: 1 }, Isolation::AsConfigured);
         assert_eq!(main.get("group.remote.assignor"), Some("range"));
         assert_eq!(main.get("partition.assignment.strategy"), None);
         assert_eq!(main.get("group.instance.id"), None);
@@ -194,7 +207,10 @@ mod tests {
     #[test]
     fn users_override_defaults() {
         let settings = Settings::new(&config(&[("fetch.queue.backoff.ms", "7")]), None).unwrap();
-        assert_eq!(settings.consumer(&Role::Main { thread: 1 }).get("fetch.queue.backoff.ms"), Some("7"));
+        assert_eq!(
+            settings.consumer(&Role::Main { thread: 1 }, Isolation::AsConfigured).get("fetch.queue.backoff.ms"),
+            Some("7")
+        );
     }
 
     #[test]

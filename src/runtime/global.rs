@@ -68,7 +68,7 @@ impl GlobalTask {
         let mut hooks = Hooks::default();
         let (sources, _) = make_ports(app, &app.plan.global.nodes, specs, &mut cx, &mut hooks);
         let topics: Vec<String> = sources.iter().flat_map(|(topics, _)| topics.clone()).collect();
-        let mut consumer = app.broker.consumer(Role::Global)?;
+        let mut consumer = app.broker.consumer(Role::Global, app.isolation())?;
         let (mut inputs, mut ends, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for (topic, info) in topics.iter().zip(app.broker.admin()?.topics(&topics)?) {
             let Some(info) = info else {

@@ -235,7 +235,7 @@ fn start_restore(
     }
     let restorer = match &mut clients.restorer {
         Some(restorer) => restorer,
-        none => none.insert(app.broker.consumer(Role::Restore { thread: clients.thread })?),
+        none => none.insert(app.broker.consumer(Role::Restore { thread: clients.thread }, app.isolation())?),
     };
     let starts: Vec<_> = partitions.iter().map(|p| (p.partition.clone(), Some(p.start))).collect();
     for p in &partitions {

@@ -9,7 +9,7 @@ use super::queue::Input;
 use super::shared::Shared;
 use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
-use crate::broker::{Batch, Broker, Consumer, Event, Producer, RawRecord, Role, TopicPartition};
+use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
@@ -54,6 +54,19 @@ pub(crate) struct App {
     pub(crate) purge: Purge,
 }
 
+impl App {
+    /// Which records consumers get to see.
+    pub(super) fn isolation(&self) -> Isolation {
+        if self.config.is_exactly_once() { Isolation::ReadCommitted } else { Isolation::AsConfigured }
+    }
+
+    /// The transactional id of a thread's producer: `<application.id>-<process id>-<thread>`. Source: Kafka Streams' `StreamsProducer`.
+    fn transactional_id(&self, thread: usize) -> Option<String> {
+        let id = || format!("{}-{}-{thread}", self.config.application_id, self.directory.process_id());
+        self.config.is_exactly_once().then(id)
+    }
+}
+
 /// How a thread runs that a test turns: one task per partition has all of the topology, a turn processes one record of each
 /// task, and the clock commits nothing. Source: Kafka Streams' `TopologyTestDriver`.
 #[derive(Debug, Clone, Copy)]
@@ -72,8 +85,9 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(super) fn new(app: &App, thread: usize) -> Result<Self> {
-        let consumer = app.broker.consumer(Role::Main { thread })?;
-        Ok(Self { thread, consumer, producer: app.broker.producer(thread)?, restorer: None })
+        let consumer = app.broker.consumer(Role::Main { thread }, app.isolation())?;
+        let producer = app.broker.producer(thread, app.transactional_id(thread).as_deref())?;
+        Ok(Self { thread, consumer, producer, restorer: None })
     }
 }
 

@@ -5,8 +5,9 @@ use super::faults::{Fault, Faults, Gate, Request};
 use super::group::{Group, PartitionCounts};
 use super::log::{Log, StoredRecord, Topic};
 use super::producer::MemoryProducer;
+use super::transactions::Transactions;
 use crate::broker::{
-    Admin, Broker, Committed, Consumer, NewTopic, Outgoing, Producer, Role, TopicInfo, TopicPartition,
+    Admin, Broker, Committed, Consumer, Isolation, NewTopic, Outgoing, Producer, Role, TopicInfo, TopicPartition,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
@@ -53,6 +54,7 @@ pub(super) struct State {
     pub(super) topics: BTreeMap<Arc<str>, Topic>,
     groups: BTreeMap<String, Group>,
     pub(super) faults: Faults,
+    pub(super) transactions: Transactions,
     clock: Arc<dyn Clock>,
     sequence: u64,
     /// How many partitions a topic gets that a client writes to without its being there; `None`: it is refused.
@@ -78,8 +80,8 @@ impl MemoryBroker {
 
     /// A broker without topics, all of whose requests pass this gate.
     pub(super) fn gated(clock: Arc<dyn Clock>, gate: Option<Arc<dyn Gate>>) -> Self {
-        let (topics, groups, faults) = Default::default();
-        let state = State { topics, groups, faults, clock, sequence: 0, created_on_write: None };
+        let (topics, groups, faults, transactions) = Default::default();
+        let state = State { topics, groups, faults, transactions, clock, sequence: 0, created_on_write: None };
         let (state, changed, process) = (Arc::new(Mutex::new(state)), Arc::default(), String::new());
         Self(Arc::new(Cluster { state, changed, process, gate }))
     }
@@ -150,13 +152,39 @@ impl MemoryBroker {
         })
     }
 
-    /// The records of all partitions of a topic, in the order in which they were written.
+    /// The records of all partitions of a topic, in the order in which they were written, whatever became of their
+    /// transactions.
     pub fn records(&self, topic: &str) -> Vec<StoredRecord> {
         let state = self.0.lock();
         let logs = state.topics.get(topic).into_iter().flat_map(|topic| &topic.partitions);
         let mut records: Vec<_> = logs.flat_map(Log::records).cloned().collect();
         records.sort_by_key(|record| record.sequence);
         records
+    }
+
+    /// Those of them that a consumer with `isolation.level=read_committed` gets to see.
+    pub fn committed_records(&self, topic: &str) -> Vec<StoredRecord> {
+        let state = self.0.lock();
+        let logs = state.topics.get(topic).into_iter().flat_map(|topic| &topic.partitions);
+        let mut records: Vec<_> = logs.flat_map(|log| log.visible(0, Isolation::ReadCommitted)).cloned().collect();
+        records.sort_by_key(|record| record.sequence);
+        records
+    }
+
+    /// The transactional ids that have a transaction open.
+    pub fn open_transactions(&self) -> Vec<String> {
+        self.0.lock().open_transactions()
+    }
+
+    /// From now on the partitions hear of the end of a transaction only when this is called with `false`; producer and group
+    /// hear of it at once. A broker does not write all of a transaction's markers at the same time.
+    pub fn hold_markers(&self, hold: bool) {
+        self.0.change(|state| {
+            state.transactions.hold_markers = hold;
+            if !hold {
+                state.write_markers();
+            }
+        });
     }
 
     /// The record of a topic that was written next after the one of this sequence number.
@@ -281,6 +309,7 @@ impl Cluster {
     pub(super) fn request<T>(&self, request: Request, run: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let fault = self.meet(request)?;
         let state = &mut *self.lock();
+        state.expire_transactions();
         match fault {
             None => run(state),
             Some(Fault::AnswerLost) => run(state).and_then(|_| Err(Fault::AnswerLost.error(request))),
@@ -362,6 +391,7 @@ impl State {
             untimed: record.timestamp_ms.is_none(),
             by_client: false,
             sequence: 0,
+            transaction: None,
         }
     }
 
@@ -389,17 +419,17 @@ struct Client {
 }
 
 impl Broker for Client {
-    fn consumer(&self, role: Role) -> Result<Box<dyn Consumer>> {
+    fn consumer(&self, role: Role, isolation: Isolation) -> Result<Box<dyn Consumer>> {
         let member = match role {
             Role::Main { thread } => format!("{}-{thread}", self.process),
             Role::Restore { thread } => format!("{}-{thread}-restore", self.process),
             Role::Global => format!("{}-global", self.process),
         };
-        Ok(Box::new(MemoryConsumer::new(self.cluster.clone(), self.group.clone(), member)))
+        Ok(Box::new(MemoryConsumer::new(self.cluster.clone(), self.group.clone(), member, isolation)))
     }
 
-    fn producer(&self, _thread: usize) -> Result<Box<dyn Producer>> {
-        Ok(Box::new(MemoryProducer::new(self.cluster.clone())))
+    fn producer(&self, _thread: usize, transactional_id: Option<&str>) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(MemoryProducer::new(self.cluster.clone(), transactional_id)))
     }
 
     fn admin(&self) -> Result<Box<dyn Admin>> {

@@ -3,7 +3,7 @@
 use super::broker::{Cluster, State, unknown_topic};
 use super::faults::Request;
 use super::group::{Change, Gone};
-use crate::broker::{Batch, Committed, Consumer, Event, TopicPartition};
+use crate::broker::{Batch, Committed, Consumer, Event, Isolation, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ pub(super) struct MemoryConsumer {
     cluster: Arc<Cluster>,
     group: String,
     member: String,
+    isolation: Isolation,
     topics: Vec<Arc<str>>,
     /// The generation in which it joined; `None` outside of the group.
     joined: Option<u64>,
@@ -47,11 +48,12 @@ pub(super) struct GroupMetadata {
 }
 
 impl MemoryConsumer {
-    pub(super) fn new(cluster: Arc<Cluster>, group: String, member: String) -> Self {
+    pub(super) fn new(cluster: Arc<Cluster>, group: String, member: String, isolation: Isolation) -> Self {
         Self {
             cluster,
             group,
             member,
+            isolation,
             topics: Vec::new(),
             joined: None,
             held: BTreeSet::new(),
@@ -138,8 +140,8 @@ impl MemoryConsumer {
                 events.push(Event::OffsetOutOfRange(tp.clone()));
                 continue;
             }
-            fetch.end = Some(bounds.end);
-            found.extend(log.from(fetch.position).iter().take(max_records).map(|record| (tp, record)));
+            fetch.end = Some(log.visible_bounds(self.isolation).end);
+            found.extend(log.visible(fetch.position, self.isolation).take(max_records).map(|record| (tp, record)));
         }
         found.sort_by_key(|(_, record)| record.sequence);
         found.truncate(max_records);
@@ -153,8 +155,9 @@ impl MemoryConsumer {
         for (tp, fetch) in &mut self.fetches {
             let Some(log) = state.log(tp).filter(|_| !fetch.paused && !fetch.out_of_range) else { continue };
             fetch.position = next.get(tp).copied().unwrap_or(fetch.position);
-            if log.from(fetch.position).is_empty() {
-                let end = log.bounds().end;
+            if log.visible(fetch.position, self.isolation).next().is_none() {
+                // Behind the end of what is visible where the offset came from one who sees more.
+                let end = log.visible_bounds(self.isolation).end.max(fetch.position);
                 fetch.position = end;
                 if fetch.end_told.replace(end) != Some(end) {
                     events.push(Event::End { partition: tp.clone(), offset: end });
@@ -241,6 +244,14 @@ impl Consumer for MemoryConsumer {
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>> {
         self.cluster.request(Request::Committed, |state| {
+            let pending = |tp: &&TopicPartition| state.is_offset_pending(&self.group, tp);
+            if self.isolation == Isolation::ReadCommitted
+                && let Some(tp) = partitions.iter().find(pending)
+            {
+                return Err(Error::new(Kind::Broker, "the offset is in a transaction that has not ended")
+                    .topic(&*tp.topic)
+                    .partition(tp.partition));
+            }
             let offsets = &state.group(&self.group).offsets;
             Ok(partitions.iter().map(|tp| offsets.get(tp).cloned()).collect())
         })
@@ -269,9 +280,23 @@ impl Consumer for MemoryConsumer {
 
     fn offset_bounds(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Range<i64>>> {
         self.cluster.request(Request::Offsets, |state| {
-            let bounds = |tp: &TopicPartition| state.log(tp).map(|log| log.bounds());
+            let bounds = |tp: &TopicPartition| state.log(tp).map(|log| log.visible_bounds(self.isolation));
             partitions.iter().map(|tp| bounds(tp).ok_or_else(|| unknown_topic(&tp.topic))).collect()
         })
+    }
+
+    fn log_ends(&mut self, partitions: &[TopicPartition]) -> Result<Vec<i64>> {
+        self.cluster.request(Request::Offsets, |state| {
+            let end = |tp: &TopicPartition| state.log(tp).map(|log| log.bounds().end);
+            partitions.iter().map(|tp| end(tp).ok_or_else(|| unknown_topic(&tp.topic))).collect()
+        })
+    }
+
+    fn seek(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {
+        let paused = |tp: &TopicPartition| self.fetches.get(tp).is_some_and(|fetch| fetch.paused);
+        let held: Vec<TopicPartition> = partitions.iter().map(|(tp, _)| tp).filter(|tp| paused(tp)).cloned().collect();
+        self.assign(partitions)?;
+        self.pause(&held)
     }
 
     fn group_metadata(&mut self) -> Option<Box<dyn Any>> {

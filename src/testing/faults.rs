@@ -26,6 +26,12 @@ pub enum Request {
     DeleteRecords,
     /// One record for a topic.
     Produce,
+    /// A producer takes its transactional id.
+    InitTransactions,
+    /// Offsets for a transaction.
+    SendOffsets,
+    /// The end of a transaction, committed or aborted.
+    EndTransaction,
 }
 
 /// How a request fails.

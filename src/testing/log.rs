@@ -1,7 +1,9 @@
 //! Topics and the logs of their partitions.
 
+use crate::broker::Isolation;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// What the batch and record headers of Kafka's format add to a single small record, roughly.
@@ -30,6 +32,8 @@ pub struct StoredRecord {
     pub(super) by_client: bool,
     /// Its place among all records of the broker, by which partitions can be brought into the order of writing.
     pub(super) sequence: u64,
+    /// The number of the transaction that it belongs to.
+    pub(super) transaction: Option<u64>,
 }
 
 /// A topic: settings and partitions.
@@ -45,6 +49,9 @@ pub(super) struct Log {
     start: i64,
     end: i64,
     records: Vec<StoredRecord>,
+    /// Transactions that have written here and have not ended, with the offset of their first record.
+    open: BTreeMap<u64, i64>,
+    aborted: BTreeSet<u64>,
 }
 
 impl Topic {
@@ -89,6 +96,9 @@ impl Log {
     pub(super) fn append(&mut self, mut record: StoredRecord) -> i64 {
         let offset = self.end;
         record.offset = offset;
+        if let Some(transaction) = record.transaction {
+            self.open.entry(transaction).or_insert(offset);
+        }
         self.records.push(record);
         self.end += 1;
         offset
@@ -107,6 +117,39 @@ impl Log {
         &self.records[self.records.partition_point(|record| record.offset < offset)..]
     }
 
+    /// The end of what readers of committed records get to see: the first record of an open transaction, or the log's end.
+    pub(super) fn stable_end(&self) -> i64 {
+        self.open.values().copied().min().unwrap_or(self.end)
+    }
+
+    /// The bounds of what a reader gets to see.
+    pub(super) fn visible_bounds(&self, isolation: Isolation) -> Range<i64> {
+        match isolation {
+            Isolation::AsConfigured => self.bounds(),
+            Isolation::ReadCommitted => self.start..self.stable_end(),
+        }
+    }
+
+    /// The records from `offset` on that a reader gets to see.
+    pub(super) fn visible(&self, offset: i64, isolation: Isolation) -> impl Iterator<Item = &StoredRecord> {
+        let end = self.visible_bounds(isolation).end;
+        let seen = move |record: &&StoredRecord| isolation == Isolation::AsConfigured || !self.is_aborted(record);
+        self.from(offset).iter().take_while(move |record| record.offset < end).filter(seen)
+    }
+
+    fn is_aborted(&self, record: &StoredRecord) -> bool {
+        record.transaction.is_some_and(|transaction| self.aborted.contains(&transaction))
+    }
+
+    /// Writes the marker of a transaction, which takes an offset.
+    pub(super) fn end_transaction(&mut self, transaction: u64, commit: bool) {
+        self.open.remove(&transaction);
+        if !commit {
+            self.aborted.insert(transaction);
+        }
+        self.skip(1);
+    }
+
     /// The records that were written after this one, by the number of its place among all.
     pub(super) fn after(&self, sequence: u64) -> &[StoredRecord] {
         &self.records[self.records.partition_point(|record| record.sequence <= sequence)..]
@@ -123,13 +166,18 @@ impl Log {
         self.end += count;
     }
 
-    /// Keeps the newest record of each key, at its offset; with `tombstones` false deletes go as well.
+    /// Keeps the newest committed record of each key, at its offset; with `tombstones` false deletes go as well. Behind the
+    /// first open transaction nothing changes.
     pub(super) fn compact(&mut self, tombstones: bool) {
         let mut newest = std::collections::HashMap::new();
-        for record in &self.records {
+        for record in self.visible(self.start, Isolation::ReadCommitted) {
             newest.insert(record.key.clone(), record.offset);
         }
-        self.records.retain(|record| newest[&record.key] == record.offset && (tombstones || record.value.is_some()));
+        let stable_end = self.stable_end();
+        self.records.retain(|record| {
+            let stays = newest.get(&record.key) == Some(&record.offset) && (tombstones || record.value.is_some());
+            stays || record.offset >= stable_end
+        });
     }
 }
 
@@ -149,6 +197,7 @@ mod tests {
             untimed: false,
             by_client: false,
             sequence: 0,
+            transaction: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod log;
 mod producer;
 mod store;
 mod topics;
+mod transactions;
 
 pub use broker::MemoryBroker;
 pub use contents::{BufferRow, StoreRow};

@@ -1,11 +1,14 @@
 //! A producer of the broker in memory: what is sent waits in the client until it is served or flushed, and is lost with it.
 
 use super::broker::{Cluster, State};
+use super::consumer::GroupMetadata;
 use super::faults::{Fault, Request};
 use super::log::StoredRecord;
-use crate::broker::{Outgoing, Producer, Refused};
+use super::transactions::InTransaction;
+use crate::broker::{Committed, Outgoing, Producer, Refused, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +24,17 @@ pub(super) struct MemoryProducer {
     acknowledged: u64,
     /// Per topic the partition of the next record without a key.
     turns: BTreeMap<Arc<str>, i32>,
+    transactions: Option<OwnTransactions>,
+}
+
+/// Where a producer with a transactional id is.
+#[derive(Debug)]
+struct OwnTransactions {
+    now: InTransaction,
+    /// Between begin and end.
+    open: bool,
+    /// A request was answered so that nothing but this may follow.
+    failed: Option<Kind>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,9 +50,48 @@ struct Waiting {
 }
 
 impl MemoryProducer {
-    pub(super) fn new(cluster: Arc<Cluster>) -> Self {
+    pub(super) fn new(cluster: Arc<Cluster>, transactional_id: Option<&str>) -> Self {
         let (queue, refused, turns) = Default::default();
-        Self { cluster, queue, refused, acknowledged: 0, turns }
+        let transactions = transactional_id.map(|id| OwnTransactions {
+            now: InTransaction { id: id.into(), epoch: 0, turn: 0 },
+            open: false,
+            failed: None,
+        });
+        Self { cluster, queue, refused, acknowledged: 0, turns, transactions }
+    }
+
+    /// What an earlier answer made impossible.
+    fn check(&self) -> Result {
+        match self.transactions.as_ref().and_then(|own| own.failed) {
+            None => Ok(()),
+            Some(Kind::Migrated) => Err(Error::new(Kind::Migrated, "the producer is fenced")),
+            Some(kind) => Err(Error::new(kind, "the transaction has to be aborted")),
+        }
+    }
+
+    fn own(&mut self) -> Result<&mut OwnTransactions> {
+        let internal = || Error::new(Kind::Internal, "a producer without a transactional id has no transactions");
+        self.transactions.as_mut().ok_or_else(internal)
+    }
+
+    /// Remembers an answer after which not everything may follow.
+    fn noted<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let (Err(error), Some(own)) = (&result, &mut self.transactions)
+            && matches!(error.kind(), Kind::Migrated | Kind::Aborted)
+        {
+            own.failed = Some(error.kind());
+        }
+        result
+    }
+
+    fn end(&mut self, commit: bool) -> Result {
+        let cluster = self.cluster.clone();
+        let now = self.own()?.now.clone();
+        let ended = cluster.request(Request::EndTransaction, |state| state.end_transaction(&now, commit));
+        self.noted(ended)?;
+        cluster.wake();
+        self.own()?.open = false;
+        Ok(())
     }
 
     /// Sends what waits, in order, until the broker gives no answer.
@@ -67,7 +120,17 @@ impl MemoryProducer {
                     self.queue.push_front(record);
                     return Ok(());
                 }
-                Err(error) => self.refused.push(record.refused(error)),
+                Err(error) if matches!(error.kind(), Kind::Migrated | Kind::Aborted) => {
+                    self.queue.push_front(record);
+                    return self.noted(Err(error));
+                }
+                Err(error) => {
+                    self.refused.push(record.refused(error));
+                    if let Some(own) = &mut self.transactions {
+                        // As with librdkafka: a transaction that has lost a record is not committed.
+                        own.failed = Some(Kind::Aborted);
+                    }
+                }
             }
         }
         Ok(())
@@ -79,7 +142,10 @@ impl MemoryProducer {
         let partition = state.partition_for(&record.topic, record.partition, record.key.as_deref(), *turn)?;
         *turn += i32::from(record.partition.is_none() && record.key.is_none());
         let stored = StoredRecord { by_client: true, ..state.stored(&record.outgoing(), partition) };
-        state.append(&record.topic, stored).map(|_| ())
+        match &self.transactions {
+            Some(own) => state.append_in(&own.now, &record.topic, stored),
+            None => state.append(&record.topic, stored).map(|_| ()),
+        }
     }
 }
 
@@ -103,6 +169,10 @@ impl Waiting {
 
 impl Producer for MemoryProducer {
     fn send(&mut self, record: Outgoing<'_>) -> Result {
+        self.check()?;
+        if self.transactions.as_ref().is_some_and(|own| !own.open) {
+            return Err(Error::new(Kind::Internal, "a record outside of a transaction").topic(&**record.topic));
+        }
         if self.queue.len() >= QUEUE_MAX {
             self.deliver()?;
             if self.queue.len() >= QUEUE_MAX {
@@ -128,6 +198,7 @@ impl Producer for MemoryProducer {
     }
 
     fn flush(&mut self, _timeout: Duration) -> Result {
+        self.check()?;
         self.deliver()?;
         match self.queue.len() {
             0 => Ok(()),
@@ -142,5 +213,51 @@ impl Producer for MemoryProducer {
 
     fn acknowledged(&self) -> u64 {
         self.acknowledged
+    }
+
+    fn init_transactions(&mut self) -> Result {
+        let id = self.own()?.now.id.clone();
+        let epoch = self.cluster.clone().request(Request::InitTransactions, |state| state.init_transactions(&id))?;
+        self.cluster.wake();
+        self.own()?.now.epoch = epoch;
+        Ok(())
+    }
+
+    fn begin_transaction(&mut self) -> Result {
+        self.check()?;
+        let own = self.own()?;
+        if own.open || own.now.epoch == 0 {
+            return Err(Error::new(Kind::Internal, "a transaction cannot begin here"));
+        }
+        own.open = true;
+        own.now.turn += 1;
+        Ok(())
+    }
+
+    fn send_offsets(&mut self, offsets: &[(TopicPartition, Committed)], group: &dyn Any) -> Result {
+        self.check()?;
+        let now = self.own()?.now.clone();
+        let group = group.downcast_ref::<GroupMetadata>();
+        let group = group.ok_or_else(|| Error::new(Kind::Internal, "the metadata of another broker's group"))?;
+        let sent = self.cluster.clone().request(Request::SendOffsets, |state| state.add_offsets(&now, offsets, group));
+        self.noted(sent)
+    }
+
+    fn commit_transaction(&mut self) -> Result {
+        self.check()?;
+        self.flush(Duration::ZERO)?;
+        self.check()?;
+        self.end(true)
+    }
+
+    fn abort_transaction(&mut self) -> Result {
+        if self.own()?.failed == Some(Kind::Migrated) {
+            return self.check();
+        }
+        self.queue.clear();
+        self.refused.clear();
+        self.end(false)?;
+        self.own()?.failed = None;
+        Ok(())
     }
 }

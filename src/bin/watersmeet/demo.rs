@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use watersmeet::broker::{Batch, Broker, Consumer, Outgoing, RawRecord, Role, TopicPartition};
+use watersmeet::broker::{Batch, Broker, Consumer, Isolation, Outgoing, RawRecord, Role, TopicPartition};
 use watersmeet::clock::SystemClock;
 use watersmeet::config::{Config, JoinSettings, Optimization, Policy};
 use watersmeet::error::{Error, Kind, Result};
@@ -73,7 +73,7 @@ pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
     println!("     MSG-SOURCE-A (table, kept in RocksDB) ──┐");
     println!("     MSG-SOURCE-B (stream) ──────────────────┴── join ──> MSG-MERGED    what is malformed ──> MSG-DLQ");
     let topology = join::topology(&join, config.optimization)?;
-    let mut outputs = broker.consumer(Role::Restore { thread: 99 })?;
+    let mut outputs = broker.consumer(Role::Restore { thread: 99 }, Isolation::AsConfigured)?;
     let partitions =
         |topic: &str| (0..PARTITIONS).map(|p| (TopicPartition::new(topic, p), Some(0))).collect::<Vec<_>>();
     outputs.assign(&[partitions(&join.output_topic), partitions("MSG-DLQ")].concat())?;
@@ -151,7 +151,7 @@ fn say(step: &str, what: &str) {
 
 /// Loads films, ratings and malformed records; returns how many records that were.
 fn load(broker: &dyn Broker, join: &JoinSettings) -> Result<u64> {
-    let mut producer = broker.producer(99)?;
+    let mut producer = broker.producer(99, None)?;
     let mut sent = 0;
     let mut send = |topic: &str, key: Option<&str>, value: &str, timestamp_ms: Option<i64>| {
         sent += 1;

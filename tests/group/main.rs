@@ -1,0 +1,37 @@
+//! Several threads and instances of one application: who has which task, what moves, what is kept, what is restored. On
+//! the broker in memory, and on a real Kafka where `WATERSMEET_KAFKA` names one.
+
+mod kafka;
+mod memory;
+
+use std::time::{Duration, Instant};
+use watersmeet::prelude::*;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Counts the values of `in` by what they are: two sub-topologies with a repartition topic between them, and a store with a
+/// changelog.
+fn counts() -> Topology {
+    counts_of("in", "out")
+}
+
+fn counts_of(input: &str, output: &str) -> Topology {
+    let builder = StreamsBuilder::new();
+    let stream = builder.stream(input, Consumed::<String, String>::default());
+    let grouped = stream.group_by(|_, value| value.clone(), Grouped::keys().values().named("by-value"));
+    let counted = grouped.count(Materialized::rocksdb("counts"));
+    counted.to_stream().to(output, Produced::default());
+    builder.build().expect("builds")
+}

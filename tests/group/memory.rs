@@ -1,0 +1,239 @@
+//! On the broker in memory.
+
+use super::{PATIENCE, counts, dir, wait_until};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use watersmeet::broker::{NewTopic, TopicPartition};
+use watersmeet::clock::{ManualClock, SystemClock};
+use watersmeet::prelude::*;
+use watersmeet::runtime::{CloseOptions, State};
+use watersmeet::testing::MemoryBroker;
+
+const REPARTITION: &str = "app-by-value-repartition";
+const CHANGELOG: &str = "app-counts-changelog";
+
+/// A broker whose clock stands still, so that sessions end only when told.
+fn broker() -> MemoryBroker {
+    let broker = MemoryBroker::with_clock(Arc::new(ManualClock::at(0)));
+    broker.create_topic("in", 4);
+    broker.create_topic("out", 4);
+    broker
+}
+
+fn config(dir: &Path) -> Config {
+    let (commit_interval, poll) = (Duration::from_millis(20), Duration::from_millis(10));
+    // Without a cache every count comes out.
+    Config { state_dir: dir.to_path_buf(), commit_interval, poll, cache_max_bytes: 0, ..Config::new("app") }
+}
+
+fn start(broker: &MemoryBroker, process: &str, config: Config) -> Streams {
+    Streams::start_on(counts(), config, broker.client("app", process), SystemClock::shared()).expect("starts")
+}
+
+/// So many records of each of 40 values.
+fn produce(broker: &MemoryBroker, times: usize) {
+    for n in 0..40 * times {
+        let (key, value) = (format!("k{n}"), format!("v{}", n % 40));
+        broker.produce("in", key.as_bytes(), value.as_bytes(), 1).expect("is there");
+    }
+}
+
+/// The last count of each value, and how many counts came out.
+fn results(broker: &MemoryBroker) -> (BTreeMap<Vec<u8>, i64>, usize) {
+    let records = broker.records("out");
+    let count =
+        |bytes: &Option<Vec<u8>>| i64::from_be_bytes(bytes.clone().unwrap_or_default().try_into().expect("a number"));
+    let last = records.iter().map(|r| (r.key.clone().unwrap_or_default(), count(&r.value)));
+    (last.collect(), records.len())
+}
+
+fn wait_for_counts(broker: &MemoryBroker, each: i64) {
+    wait_until(&format!("every value has been counted {each} times"), || {
+        let (last, _) = results(broker);
+        last.len() == 40 && last.values().all(|count| *count == each)
+    });
+}
+
+/// How many partitions each member has.
+fn owned(broker: &MemoryBroker) -> Vec<usize> {
+    broker.members("app").values().map(Vec::len).collect()
+}
+
+fn tasks(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.join("app")).expect("reads").flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.contains('_'));
+    names.sort();
+    names
+}
+
+#[test]
+fn threads_come_and_go_while_it_runs_and_nothing_is_lost_or_repeated() {
+    let (broker, dir) = (broker(), dir());
+    let streams = start(&broker, "p", config(dir.path()));
+    produce(&broker, 1);
+    wait_for_counts(&broker, 1);
+    let added = streams.add_stream_thread().expect("runs");
+    assert!(added.ends_with("-StreamThread-2"), "{added}");
+    assert!(streams.add_stream_thread().is_some_and(|name| name.ends_with("-StreamThread-3")));
+    wait_until("all three have their share", || owned(&broker) == [4, 2, 2] && streams.state() == State::Running);
+    produce(&broker, 1);
+    wait_for_counts(&broker, 2);
+    assert!(streams.remove_stream_thread(PATIENCE).is_some_and(|name| name.ends_with("-StreamThread-3")));
+    wait_until("two have all", || owned(&broker) == [4, 4] && streams.state() == State::Running);
+    assert_eq!(streams.status().threads.len(), 2);
+    produce(&broker, 1);
+    wait_for_counts(&broker, 3);
+    assert!(streams.remove_stream_thread(PATIENCE).is_some());
+    assert!(streams.remove_stream_thread(PATIENCE).is_some());
+    assert_eq!(streams.remove_stream_thread(PATIENCE), None);
+    assert!(broker.members("app").is_empty());
+    produce(&broker, 1);
+    assert!(streams.add_stream_thread().is_some_and(|name| name.ends_with("-StreamThread-1")));
+    wait_for_counts(&broker, 4);
+    assert_eq!(results(&broker).1, 160, "every count came out once");
+    assert!(streams.status().is_live());
+    assert!(streams.close(PATIENCE));
+    assert_eq!(streams.add_stream_thread(), None);
+}
+
+#[test]
+fn an_instance_that_leaves_gives_its_tasks_away_at_once_and_one_that_does_not_keeps_them() {
+    for leave_group in [true, false] {
+        let (broker, dir_a, dir_b) = (broker(), dir(), dir());
+        let a = start(&broker, "a", config(dir_a.path()));
+        wait_until("a has all", || owned(&broker) == [8]);
+        let b = start(&broker, "b", config(dir_b.path()));
+        wait_until("b has its half", || owned(&broker) == [4, 4]);
+        assert!(a.close_with(CloseOptions { timeout: PATIENCE, leave_group }));
+        if leave_group {
+            wait_until("b has all", || owned(&broker) == [8]);
+            produce(&broker, 1);
+            wait_for_counts(&broker, 1);
+        } else {
+            assert_eq!(owned(&broker), [4, 4], "until its session ends");
+            drop(a);
+            let _again = start(&broker, "a", config(dir_a.path()));
+            produce(&broker, 1);
+            wait_for_counts(&broker, 1);
+            assert!(b.close(PATIENCE));
+        }
+    }
+}
+
+#[test]
+fn tasks_of_two_sub_topologies_move_between_instances_and_every_count_comes_once() {
+    let (broker, dirs) = (broker(), [dir(), dir(), dir()]);
+    let names = ["a", "b", "c"];
+    let mut instances: Vec<Streams> = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        instances.push(start(&broker, name, config(dirs[i].path())));
+        produce(&broker, 1);
+        wait_for_counts(&broker, i as i64 + 1);
+    }
+    wait_until("all three have a share", || owned(&broker).len() == 3 && owned(&broker).iter().all(|n| *n >= 2));
+    for (gone, instance) in instances.iter().enumerate().take(2) {
+        assert!(instance.close_with(CloseOptions { timeout: PATIENCE, leave_group: true }));
+        produce(&broker, 1);
+        wait_for_counts(&broker, 4 + gone as i64);
+    }
+    assert_eq!(results(&broker).1, 5 * 40, "orderly hand-overs repeat nothing");
+}
+
+#[test]
+fn what_has_been_consumed_is_purged_from_the_repartition_topic_and_from_no_other() {
+    let (broker, dir) = (broker(), dir());
+    let purge = Duration::from_millis(30);
+    let _streams = start(&broker, "p", Config { repartition_purge_interval: purge, ..config(dir.path()) });
+    for round in 1.. {
+        produce(&broker, 1);
+        wait_for_counts(&broker, round);
+        if round >= 3 && broker.records(REPARTITION).len() < 40 {
+            break;
+        }
+        assert!(round < 200, "{} records are left", broker.records(REPARTITION).len());
+    }
+    assert!(broker.records(CHANGELOG).len() >= 120);
+    assert!(broker.records("in").len() >= 120);
+}
+
+#[test]
+fn an_internal_topic_that_would_lose_rows_ends_the_client_with_its_name_and_setting() {
+    let cases = [
+        (CHANGELOG, 4, ("cleanup.policy", "delete"), "not contain \"delete\""),
+        (CHANGELOG, 3, ("cleanup.policy", "compact"), "expected: 4; actual: 3"),
+        (REPARTITION, 4, ("retention.ms", "1000"), "be -1"),
+    ];
+    for (name, partitions, (key, value), part) in cases {
+        let (broker, dir) = (broker(), dir());
+        let policy = if name == CHANGELOG { "compact" } else { "delete" };
+        let config_of = [("cleanup.policy", policy), (key, value)].map(|(k, v)| (k.to_string(), v.to_string()));
+        let topic = NewTopic { name: name.into(), partitions, replication: 1, config: config_of.to_vec() };
+        let mut admin = broker.client("app", "x").admin().expect("an admin");
+        admin.create_topics(&[topic]).expect("creates");
+        let streams = start(&broker, "p", config(dir.path()));
+        assert!(streams.wait_for(&[State::Error], PATIENCE));
+        let reason = streams.status().reason;
+        assert!(reason.contains(name) && reason.contains(part), "{reason}");
+    }
+}
+
+/// The database files of all tasks.
+fn tables(dir: &Path) -> Vec<PathBuf> {
+    let of = |task: &String| std::fs::read_dir(dir.join("app").join(task).join("rocksdb"));
+    let files =
+        tasks(dir).iter().filter_map(|task| of(task).ok()).flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    files.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "sst")).collect()
+}
+
+#[test]
+fn a_store_that_is_damaged_is_set_aside_and_restored_while_the_client_goes_on() {
+    let (broker, dir) = (broker(), dir());
+    produce(&broker, 50);
+    let streams = start(&broker, "p", config(dir.path()));
+    wait_for_counts(&broker, 50);
+    assert!(streams.close(PATIENCE));
+    drop(streams);
+    // What was in the log of the database is in its tables after the next start.
+    drop(start(&broker, "p", config(dir.path())));
+    wait_until("there are tables", || !tables(dir.path()).is_empty());
+    let mut damaged = 0;
+    for path in tables(dir.path()) {
+        let mut bytes = std::fs::read(&path).expect("reads");
+        // The first blocks are rows; what says where they are is at the end.
+        let rows = bytes.len().min(64);
+        bytes[..rows].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        std::fs::write(&path, bytes).expect("writes");
+        damaged += 1;
+    }
+    assert!(damaged > 0);
+    let streams = start(&broker, "p", config(dir.path()));
+    produce(&broker, 1);
+    wait_for_counts(&broker, 51);
+    assert_eq!(streams.status().totals.failed_threads, 0);
+    let aside = tasks(dir.path())
+        .into_iter()
+        .filter(|task| dir.path().join("app").join(task).join("rocksdb.corrupt-0").exists());
+    assert!(aside.count() > 0, "nothing was set aside");
+}
+
+#[test]
+fn the_state_of_tasks_that_have_moved_is_removed_after_a_while() {
+    let (broker, dir_a, dir_b) = (broker(), dir(), dir());
+    let quick = |dir: &Path| Config { state_cleanup_delay: Duration::from_millis(50), ..config(dir) };
+    let a = start(&broker, "a", quick(dir_a.path()));
+    produce(&broker, 1);
+    wait_for_counts(&broker, 1);
+    assert_eq!(tasks(dir_a.path()).len(), 4);
+    let _b = start(&broker, "b", quick(dir_b.path()));
+    wait_until("b has its half", || owned(&broker) == [4, 4]);
+    wait_until("a has removed what it gave away", || tasks(dir_a.path()).len() == 2);
+    produce(&broker, 1);
+    wait_for_counts(&broker, 2);
+    let has = |task: &str| a.status().threads.iter().flat_map(|t| &t.tasks).any(|t| t.id == task);
+    assert!(tasks(dir_a.path()).iter().all(|task| has(task)), "what is in use stays");
+    let moved = broker.members("app")["b-1"].contains(&TopicPartition::new("in", 3));
+    assert!(moved, "{:?}", broker.members("app"));
+}

@@ -112,6 +112,8 @@ fn tasks(out: &Families, status: &StreamsStatus) {
     out.gauge("watersmeet_restore_remaining_records", "Changelog records still to be read back.", &labels, remaining);
     let rate = restore().map(|(label, r)| (label, r.rate));
     out.gauge("watersmeet_restore_rate", "Changelog records read back per second.", &labels, rate);
+    let eta = restore().filter_map(|(label, r)| Some((label, r.eta_s?)));
+    out.gauge("watersmeet_restore_eta_seconds", "Seconds until the store is complete, at that rate.", &labels, eta);
 }
 
 /// State: per store how many rows, per task how many bytes.

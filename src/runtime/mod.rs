@@ -3,6 +3,7 @@
 mod assignment;
 mod commit;
 mod global;
+mod listeners;
 mod metadata;
 mod pace;
 mod prepare;
@@ -19,6 +20,7 @@ mod task_init;
 pub mod thread;
 mod verify;
 
+pub use listeners::{Listeners, RestoreListener};
 pub use status::{State, StreamsStatus};
 pub use supervisor::Ended;
 pub use task::TaskId;
@@ -76,13 +78,21 @@ impl Streams {
     /// # Errors
     /// Settings that do not fit together, and a state directory that cannot be used.
     pub fn start(topology: Topology, config: Config) -> Result<Self> {
+        Self::start_with(topology, config, Listeners::default())
+    }
+
+    /// As [`start`](Self::start), and tells these listeners.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(topology: Topology, config: Config, listeners: Listeners) -> Result<Self> {
         config.check()?;
         let directory = match Self::directory(&topology, &config)? {
             directory if directory.keeps_identity() => directory,
             _ => StateDirectory::for_identity(&config.state_dir, &config.application_id)?,
         };
         let broker = Arc::new(KafkaBroker::connect(&config, Some(directory.process_id()))?);
-        Self::start_in(topology, config, broker, SystemClock::shared(), directory)
+        Self::start_in(topology, config, broker, SystemClock::shared(), directory, listeners)
     }
 
     /// Starts the topology on any broker and clock.
@@ -95,9 +105,23 @@ impl Streams {
         broker: Arc<dyn Broker>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
+        Self::start_on_with(topology, config, broker, clock, Listeners::default())
+    }
+
+    /// As [`start_on`](Self::start_on), and tells these listeners.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on_with(
+        topology: Topology,
+        config: Config,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        listeners: Listeners,
+    ) -> Result<Self> {
         config.check()?;
         let directory = Self::directory(&topology, &config)?;
-        Self::start_in(topology, config, broker, clock, directory)
+        Self::start_in(topology, config, broker, clock, directory, listeners)
     }
 
     /// The application's folder, where a store needs one.
@@ -112,6 +136,7 @@ impl Streams {
         broker: Arc<dyn Broker>,
         clock: Arc<dyn Clock>,
         directory: StateDirectory,
+        listeners: Listeners,
     ) -> Result<Self> {
         let views = TopologyViews {
             text: topology.describe(),
@@ -119,7 +144,10 @@ impl Streams {
             dot: topology.dot(),
             json: topology.json(),
         };
-        let app = Arc::new(app(topology, config, broker, clock, directory, None)?);
+        let mut app = app(topology, config, broker, clock, directory, None)?;
+        app.shared.listen(listeners.state);
+        app.restore_listener = listeners.restore;
+        let app = Arc::new(app);
         let supervisor = Some(supervisor::start(app.clone()));
         Ok(Self { app, supervisor, http: Mutex::default(), views })
     }
@@ -244,6 +272,7 @@ pub(crate) fn app(
         budget,
         partition_counts: Mutex::default(),
         purge,
+        restore_listener: None,
         leaves,
         config,
         driven,

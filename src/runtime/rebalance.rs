@@ -121,6 +121,11 @@ impl StreamThread {
                 if !clean {
                     task.cx.state.rollback();
                 }
+                if let (Some(restore), Some(listener)) = (&task.restore, &self.app.restore_listener) {
+                    restore.partitions().for_each(|(p, applied)| {
+                        listener.on_restore_suspended(&p.partition, &task.stores[p.store.0], applied);
+                    });
+                }
                 if let (Some(restore), Some(restorer)) = (&task.restore, &mut self.clients.restorer) {
                     let logs = task.changelogs.0.iter().map(|(_, tp)| tp).filter(|tp| restore.reads(tp));
                     let logs: Vec<TopicPartition> = logs.cloned().collect();

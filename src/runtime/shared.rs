@@ -4,7 +4,7 @@ use super::status::{State, StreamsStatus, ThreadState, ThreadStatus, Totals, Tro
 use crate::clock::Clock;
 use crate::error::Kind;
 use crate::operators::cx::Counts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// Who is told of the client's states. The lock keeps the calls in the order of the changes.
+    listener: Mutex<Option<Arc<OnState>>>,
     stopping: AtomicBool,
     /// Whether what stops leaves the group.
     leaving: AtomicBool,
@@ -25,8 +27,12 @@ pub(crate) struct Shared {
     stall_limit_ms: i64,
 }
 
+type OnState = dyn Fn(State, State) + Send + Sync;
+
 struct Inner {
     state: State,
+    /// Changes of the state, new and old, that the listener has not been told of.
+    untold: VecDeque<(State, State)>,
     since_ms: i64,
     reason: String,
     /// The kind of the error that ended the client.
@@ -68,6 +74,7 @@ impl Shared {
     pub(crate) fn new(application_id: String, clock: Arc<dyn Clock>, stall_limit: Duration) -> Self {
         let inner = Inner {
             state: State::Created,
+            untold: VecDeque::new(),
             since_ms: clock.now_ms(),
             reason: String::from("not started"),
             failure: None,
@@ -79,6 +86,7 @@ impl Shared {
         Self {
             inner: Mutex::new(inner),
             changed: Condvar::new(),
+            listener: Mutex::default(),
             stopping: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             removing: AtomicUsize::new(0),
@@ -93,6 +101,24 @@ impl Shared {
     /// health page must be able to tell of that very panic.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells this listener of the client's states from now on.
+    pub(crate) fn listen(&self, listener: Option<Arc<OnState>>) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+    }
+
+    /// Wakes those who wait for a change, and tells the listener. Where another call is doing that already, or the listener
+    /// itself made the change, that call tells this one too.
+    fn tell(&self) {
+        self.changed.notify_all();
+        while !self.lock().untold.is_empty() {
+            let Ok(listener) = self.listener.try_lock() else { return };
+            let Some((new, old)) = self.lock().untold.pop_front() else { return };
+            if let Some(listener) = &*listener {
+                listener(new, old);
+            }
+        }
     }
 
     /// Asks every thread to close its tasks and end.
@@ -148,7 +174,7 @@ impl Shared {
 
     pub(crate) fn transition(&self, to: State, reason: impl Into<String>) {
         self.lock().go(to, reason.into(), self.clock.now_ms());
-        self.changed.notify_all();
+        self.tell();
     }
 
     pub(crate) fn state(&self) -> State {
@@ -197,7 +223,7 @@ impl Shared {
             _ => {}
         }
         drop(inner);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// A thread has ended; `error` says why, where it did not end in order.
@@ -210,7 +236,7 @@ impl Shared {
             thread.tasks.clear();
         }
         drop(inner);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// A thread has been removed: the others are what counts.
@@ -220,7 +246,7 @@ impl Shared {
         inner.threads.remove(&number);
         inner.go_if_all_run(now_ms);
         drop(inner);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// A thread's word at the end of a turn.
@@ -294,6 +320,7 @@ impl Inner {
             return;
         }
         tracing::info!("state {:?} -> {to:?}: {reason}", self.state);
+        self.untold.push_back((to, self.state));
         self.state = to;
         self.since_ms = now_ms;
         self.reason = reason;

@@ -240,6 +240,9 @@ fn start_restore(
     let starts: Vec<_> = partitions.iter().map(|p| (p.partition.clone(), Some(p.start))).collect();
     for p in &partitions {
         tracing::info!("task {}: restoring {} from {} to {}", task.id, p.partition, p.start, p.end);
+        if let Some(listener) = &app.restore_listener {
+            listener.on_restore_start(&p.partition, &task.stores[p.store.0], p.start, p.end);
+        }
     }
     restorer.assign(&starts)?;
     task.restore = Some(Restore::new(partitions, specs, app.shared.clock.nanos()));

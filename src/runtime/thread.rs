@@ -2,6 +2,7 @@
 
 use super::commit;
 use super::global::GlobalTask;
+use super::listeners::RestoreListener;
 use super::pace::Limits;
 use super::prepare::Plan;
 use super::purge::Purge;
@@ -52,6 +53,8 @@ pub(crate) struct App {
     /// Partition counts of the source topics, as the first thread that asked found them.
     pub(crate) partition_counts: Mutex<Option<BTreeMap<Arc<str>, i32>>>,
     pub(crate) purge: Purge,
+    /// Who is told of restores.
+    pub(crate) restore_listener: Option<Arc<dyn RestoreListener>>,
 }
 
 impl App {
@@ -117,6 +120,8 @@ pub struct StreamThread {
     pub(super) events: Vec<Event>,
     pub(super) restore_events: Vec<Event>,
     pub(super) busy: bool,
+    /// When the log was last told how the restore goes.
+    pub(super) restore_told_ms: i64,
     /// The task after which the last turn was broken off, because it took too long.
     pub(super) broke_off_at: Option<TaskId>,
     /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
@@ -157,6 +162,7 @@ impl StreamThread {
             events: Vec::new(),
             restore_events: Vec::new(),
             busy: false,
+            restore_told_ms: now_ms,
             broke_off_at: None,
             commit_now: false,
             last_commit_ms: now_ms,
@@ -249,7 +255,8 @@ impl StreamThread {
     }
 
     fn poll(&mut self, figures: &mut TurnFigures) -> Result {
-        let timeout = if self.busy { Duration::ZERO } else { self.app.config.poll };
+        // While stores are restored, that is where the thread waits.
+        let timeout = if self.busy || self.restores() { Duration::ZERO } else { self.app.config.poll };
         self.batch.clear();
         self.clients.producer.serve();
         self.clients.consumer.poll(timeout, RECORDS_PER_TURN_MAX, &mut self.batch, &mut self.events)?;

@@ -97,13 +97,17 @@ impl RowFormat {
 struct Restoring {
     plan: RestorePartition,
     position: i64,
+    /// Records since a listener was last told.
+    untold: i64,
+    /// Records since the restore began.
+    applied: i64,
 }
 
 impl Restore {
     /// A restore of these partitions that begins now; `now_nanos` is a monotonic clock's.
     /// `specs` are those of all stores of the task.
     pub fn new(partitions: Vec<RestorePartition>, specs: &[StoreSpec], now_nanos: u64) -> Self {
-        let restoring = |plan: RestorePartition| Restoring { position: plan.start, plan };
+        let restoring = |plan: RestorePartition| Restoring { position: plan.start, plan, untold: 0, applied: 0 };
         let formats = specs.iter().enumerate().map(RowFormat::new).collect();
         Self {
             partitions: partitions.into_iter().map(restoring).collect(),
@@ -135,6 +139,8 @@ impl Restore {
             format.put(state, p.plan.store, key, record.value(), record.meta.timestamp_ms, &mut self.row)?;
         }
         p.position = offset + 1;
+        p.untold += 1;
+        p.applied += 1;
         if state.uncommitted_bytes() >= CHUNK_BYTES { state.commit(&self.offsets()) } else { Ok(()) }
     }
 
@@ -156,6 +162,17 @@ impl Restore {
             p.position = start;
         }
         Ok(())
+    }
+
+    /// What is read, and how many records of it have been applied since the restore began.
+    pub fn partitions(&self) -> impl Iterator<Item = (&RestorePartition, i64)> {
+        self.partitions.iter().map(|p| (&p.plan, p.applied))
+    }
+
+    /// What has come since the last call: the partition, the offset of the last record, and how many.
+    pub fn take_untold(&mut self) -> impl Iterator<Item = (&RestorePartition, i64, i64)> {
+        let news = self.partitions.iter_mut().filter(|p| p.untold > 0);
+        news.map(|p| (&p.plan, p.position - 1, std::mem::take(&mut p.untold)))
     }
 
     /// True when every partition has been read to its end.

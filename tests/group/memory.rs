@@ -3,12 +3,12 @@
 use super::{PATIENCE, counts, dir, wait_until};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use watersmeet::broker::{NewTopic, TopicPartition};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
-use watersmeet::runtime::{CloseOptions, State};
+use watersmeet::runtime::{CloseOptions, Listeners, RestoreListener, State};
 use watersmeet::testing::MemoryBroker;
 
 const REPARTITION: &str = "app-by-value-repartition";
@@ -217,6 +217,65 @@ fn a_store_that_is_damaged_is_set_aside_and_restored_while_the_client_goes_on() 
         .into_iter()
         .filter(|task| dir.path().join("app").join(task).join("rocksdb.corrupt-0").exists());
     assert!(aside.count() > 0, "nothing was set aside");
+}
+
+/// What a listener was told, in short.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Told {
+    fn put(&self, text: String) {
+        self.0.lock().expect("no test panics here").push(text);
+    }
+}
+
+impl RestoreListener for Told {
+    fn on_restore_start(&self, tp: &TopicPartition, store: &str, start: i64, end: i64) {
+        self.put(format!("start {tp} {store} {start} {end}"));
+    }
+
+    fn on_batch_restored(&self, tp: &TopicPartition, _: &str, end: i64, count: i64) {
+        self.put(format!("batch {tp} {end} {count}"));
+    }
+
+    fn on_restore_end(&self, tp: &TopicPartition, store: &str, total: i64) {
+        self.put(format!("end {tp} {store} {total}"));
+    }
+}
+
+#[test]
+fn listeners_hear_of_restores_and_states_and_a_complete_store_is_not_read_again() {
+    let (broker, dir) = (broker(), dir());
+    produce(&broker, 10);
+    let run = |process: &str| {
+        let (told, states) = (Arc::new(Told::default()), Arc::new(Told::default()));
+        let heard = states.clone();
+        let listeners =
+            Listeners::default().on_restore(told.clone()).on_state(move |new, _| heard.put(format!("{new:?}")));
+        let client = broker.client("app", process);
+        let config = config(dir.path());
+        let streams =
+            Streams::start_on_with(counts(), config, client, SystemClock::shared(), listeners).expect("starts");
+        assert!(streams.wait_for(&[State::Running], PATIENCE));
+        wait_for_counts(&broker, 10);
+        assert!(streams.close_with(CloseOptions { timeout: PATIENCE, leave_group: true }));
+        let take = |told: &Told| std::mem::take(&mut *told.0.lock().expect("no test panics here"));
+        (take(&told), take(&states))
+    };
+    let (told, states) = run("p");
+    assert_eq!(told, Vec::<String>::new(), "there was nothing to restore");
+    assert_eq!(
+        (states.first().map(String::as_str), states.last().map(String::as_str)),
+        (Some("Rebalancing"), Some("NotRunning"))
+    );
+    assert_eq!(run("p").0, Vec::<String>::new(), "the local state is complete");
+    tasks(dir.path()).iter().for_each(|t| std::fs::remove_dir_all(dir.path().join("app").join(t)).expect("removes"));
+    let (told, _) = run("p");
+    let total = |kind: &str| -> i64 {
+        let of_kind = told.iter().filter(|text| text.starts_with(kind));
+        of_kind.map(|text| text.rsplit(' ').next().and_then(|n| n.parse::<i64>().ok()).expect("a number")).sum()
+    };
+    assert_eq!((total("start"), total("batch"), total("end")), (400, 400, 400), "{told:?}");
 }
 
 #[test]

@@ -164,6 +164,9 @@ pub struct Committed {
     pub metadata: String,
 }
 
+/// Ends the waiting of a consumer's poll, from any thread; where none waits, the next one does not.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
 /// A consumer: a member of the group after [`subscribe`](Consumer::subscribe), or a reader of partitions that are given
 /// by [`assign`](Consumer::assign) alone (restore). Owned by one thread.
 ///
@@ -179,6 +182,8 @@ pub trait Consumer {
     /// Waits up to `timeout` for a first record or event, then adds all that is there without waiting, up to
     /// `max_records` records, to `batch`, and events to `events`.
     fn poll(&mut self, timeout: Duration, max_records: usize, batch: &mut Batch, events: &mut Vec<Event>) -> Result;
+    /// What ends the waiting of [`poll`](Consumer::poll), also after the consumer has gone.
+    fn waker(&self) -> Waker;
     /// Starts to fetch these partitions at these offsets; `None` is the earliest offset (`auto.offset.reset` otherwise).
     /// Adds to those already assigned.
     fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result;

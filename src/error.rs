@@ -28,6 +28,8 @@ pub enum Kind {
     Corrupt,
     /// Another thread of this process has not let go of it yet: it is waited for.
     Busy,
+    /// What was asked for is not here now: a store is being restored or has moved. Ask again.
+    Unavailable,
     /// One record cannot be decoded, processed or produced, and the policy for that is to fail.
     Record,
     /// User code panicked or returned an error that no policy covers.
@@ -145,7 +147,7 @@ impl Error {
 
     /// True where trying again later may succeed without anybody changing anything.
     pub fn is_retriable(&self) -> bool {
-        self.0.kind == Kind::Broker
+        matches!(self.0.kind, Kind::Broker | Kind::Unavailable)
     }
 }
 

@@ -27,8 +27,9 @@ pub mod state;
 // -- run: tasks, threads, commit --
 pub mod runtime;
 
-// -- watch, test --
+// -- watch, ask, test --
 pub mod http;
+pub mod queries;
 pub mod testing;
 
 /// The Processor API: operators of the user's own, their stores and punctuations.

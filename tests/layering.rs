@@ -27,10 +27,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("topology", &["broker", "error", "operators", "record", "state"]),
     // 5: siblings that meet only in `topology`
     ("dsl", &["config", "error", "operators", "record", "serdes", "state", "topology", "windows"]),
-    ("runtime", &["broker", "clock", "config", "error", "metrics", "operators", "record", "state", "topology"]),
+    (
+        "runtime",
+        &["broker", "clock", "config", "error", "metrics", "operators", "partitioner", "record", "state", "topology"],
+    ),
     // 6: those who watch, and those who test
     ("metrics", &["error", "operators", "runtime"]),
     ("http", &["error", "metrics", "runtime"]),
+    ("queries", &["error", "operators", "record", "runtime", "serdes", "state"]),
     (
         "testing",
         &[

@@ -8,7 +8,7 @@ use super::client::{self, Happened, Inbox, REQUEST_TIMEOUT};
 use super::code;
 use super::partitions::{List, Partitions};
 use super::watch::Watch;
-use crate::broker::{Batch, Committed, Consumer, Event, Role, TopicPartition};
+use crate::broker::{Batch, Committed, Consumer, Event, Role, TopicPartition, Waker};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
 use rdkafka::client::Client;
@@ -16,7 +16,8 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
 use rdkafka_sys as sys;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Messages taken from librdkafka at once, and the bytes after which a poll takes no more: they bound a batch.
@@ -32,6 +33,7 @@ const NONE: i64 = -1001;
 pub(super) struct KafkaConsumer {
     /// Given back before the client is.
     queue: Queue,
+    bell: Arc<Bell>,
     client: Client<Inbox>,
     partitions: Partitions,
     watch: Watch,
@@ -57,6 +59,27 @@ impl Drop for Queue {
     }
 }
 
+// SAFETY: librdkafka guards its queues itself, and counts their references atomically.
+unsafe impl Send for Queue {}
+
+/// Ends the waiting of a poll, from any thread.
+struct Bell {
+    /// A reference of its own to the consumer's queue; `None` when the consumer has gone.
+    queue: Mutex<Option<Queue>>,
+    /// It has been rung since the last poll began to wait.
+    rung: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            // SAFETY: the queue is alive, and stays so as long as the lock is held.
+            unsafe { sys::rd_kafka_queue_yield(queue.0.as_ptr()) }
+        }
+    }
+}
+
 /// What a transaction needs to know of the group.
 pub(super) struct GroupMetadata(NonNull<sys::rd_kafka_consumer_group_metadata_t>);
 
@@ -76,13 +99,13 @@ impl Drop for GroupMetadata {
 impl KafkaConsumer {
     pub(super) fn new(config: &ClientConfig, role: &Role) -> Result<Self> {
         let client = client::create(config, RDKafkaType::RD_KAFKA_CONSUMER)?;
-        // SAFETY: the client is alive. The first call lets errors and logs come out of the consumer's queue as well, so
-        // that one queue serves everything; the second takes a counted reference to it.
-        let queue = unsafe {
-            sys::rd_kafka_poll_set_consumer(client.native_ptr());
-            NonNull::new(sys::rd_kafka_queue_get_consumer(client.native_ptr()))
-        };
-        let queue = queue.ok_or_else(|| Error::new(Kind::Internal, "a consumer without a group has no queue"))?;
+        // SAFETY: the client is alive. Errors and logs come out of the consumer's queue as well, so that one queue serves
+        // everything.
+        unsafe { sys::rd_kafka_poll_set_consumer(client.native_ptr()) };
+        // SAFETY: the client is alive; what it gives is a counted reference.
+        let take = || unsafe { NonNull::new(sys::rd_kafka_queue_get_consumer(client.native_ptr())).map(Queue) };
+        let queue = take().ok_or_else(|| Error::new(Kind::Internal, "a consumer without a group has no queue"))?;
+        let bell = Arc::new(Bell { queue: Mutex::new(take()), rung: AtomicBool::new(false) });
         let start = match (role, config.get("auto.offset.reset")) {
             (Role::Restore { .. } | Role::Global, _) => BEGINNING,
             (_, Some("latest" | "largest" | "end")) => END,
@@ -90,7 +113,8 @@ impl KafkaConsumer {
             _ => BEGINNING,
         };
         Ok(Self {
-            queue: Queue(queue),
+            queue,
+            bell,
             client,
             partitions: Partitions::default(),
             watch: Watch::default(),
@@ -288,7 +312,8 @@ impl Consumer for KafkaConsumer {
         let (mut left, known) = (max_records.max(1), events.len());
         let mut taken = self.consume(Duration::ZERO, left.min(CHUNK), batch, events);
         self.take_events(events)?;
-        if taken == 0 && events.len() == known && !timeout.is_zero() {
+        let rung = self.bell.rung.swap(false, Ordering::AcqRel);
+        if taken == 0 && events.len() == known && !timeout.is_zero() && !rung {
             // librdkafka would wait for a full batch: wait for one message, then take what is there.
             taken = self.consume(timeout, 1, batch, events);
             left -= taken;
@@ -306,6 +331,11 @@ impl Consumer for KafkaConsumer {
         self.take_events(events)?;
         self.watch.look(&self.client, events);
         Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let bell = self.bell.clone();
+        Arc::new(move || bell.ring())
     }
 
     fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {
@@ -499,6 +529,7 @@ impl Consumer for KafkaConsumer {
 
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
+        *self.bell.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if let Err(error) = self.close(false) {
             tracing::warn!("{error}");
         }

@@ -2,16 +2,19 @@
 
 mod assignment;
 mod commit;
+mod exposed;
 mod global;
 mod listeners;
 mod metadata;
 mod pace;
 mod prepare;
 mod purge;
+pub mod queries;
 mod queue;
 mod ready;
 mod rebalance;
 mod restoring;
+mod scan;
 mod shared;
 pub mod status;
 mod supervisor;
@@ -167,6 +170,11 @@ impl Streams {
         self.app.shared.wait_for(states, timeout)
     }
 
+    /// The stores, as bytes; [`store`](Self::store) reads one with its types.
+    pub fn stores(&self) -> queries::Stores {
+        queries::Stores::new(self.app.clone())
+    }
+
     /// The client's metrics.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.app.metrics.clone()
@@ -270,6 +278,7 @@ pub(crate) fn app(
         metrics,
         directory,
         budget,
+        exposed: Arc::default(),
         partition_counts: Mutex::default(),
         purge,
         restore_listener: None,

@@ -205,7 +205,7 @@ impl Plan {
     }
 
     /// How many tasks have a store of that name: the partitions of its changelog.
-    fn store_partitions(&self, store: Option<&str>, counts: &BTreeMap<Arc<str>, i32>) -> i32 {
+    pub(crate) fn store_partitions(&self, store: Option<&str>, counts: &BTreeMap<Arc<str>, i32>) -> i32 {
         let has_it = |sub: &&SubTopology| sub.stores.iter().any(|name| Some(name.as_str()) == store);
         let inputs = self.sub_topologies.iter().find(has_it).map(|sub| &self.inputs[sub.id]);
         inputs.into_iter().flatten().filter_map(|topic| counts.get(topic).copied()).max().unwrap_or(0)

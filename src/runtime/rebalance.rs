@@ -153,6 +153,7 @@ impl StreamThread {
 
     /// RUNNING as soon as no task restores any more; a thread without tasks runs as well.
     pub(super) fn running_if_all_are(&mut self) {
+        self.expose();
         if self.tasks.values().all(|task| task.state == TaskStateName::Running) {
             self.publish_tasks();
             self.set_state(ThreadState::Running);

@@ -1,6 +1,7 @@
 //! A task: one sub-topology on one partition, with its ports, stores and queues. Knows neither K nor V, nor Kafka.
 
 use super::commit::Changelogs;
+use super::exposed::Exposure;
 use super::pace::{Limits, Pace};
 use super::queue::Input;
 use super::ready::Ready;
@@ -59,6 +60,8 @@ pub(crate) struct Task {
     pub(crate) hooks: Hooks,
     /// The restore that is under way.
     pub(crate) restore: Option<Restore>,
+    /// How other threads find its stores, while it runs.
+    pub(super) exposure: Option<Exposure>,
     waiting_for: Option<usize>,
     /// Its folder: the last to go, after the stores in it have been closed.
     pub(crate) directory: Option<TaskDirectory>,
@@ -81,6 +84,7 @@ impl Task {
             stores: Vec::new(),
             hooks: Hooks::default(),
             restore: None,
+            exposure: None,
             waiting_for: None,
             directory: None,
         }

@@ -1,6 +1,7 @@
 //! A stream thread: owns its consumers, its producer, its tasks and their stores. `step` is one turn of the crank.
 
 use super::commit;
+use super::exposed::{Mailbox, Registry};
 use super::global::GlobalTask;
 use super::listeners::RestoreListener;
 use super::pace::Limits;
@@ -48,6 +49,8 @@ pub(crate) struct App {
     pub(crate) budget: Arc<MemoryBudget>,
     /// Whether a client that closes leaves the group, rather than to come back under its name.
     pub(crate) leaves: bool,
+    /// The running tasks' stores, for queries.
+    pub(crate) exposed: Arc<Registry>,
     /// Set where a test turns the thread.
     pub(crate) driven: Option<Driven>,
     /// Partition counts of the source topics, as the first thread that asked found them.
@@ -117,6 +120,8 @@ pub struct StreamThread {
     pub(super) owned: BTreeSet<TopicPartition>,
     pub(super) tasks: BTreeMap<TaskId, Task>,
     pub(super) batch: Batch,
+    /// Questions of other threads about the tasks' stores.
+    pub(super) mailbox: Mailbox,
     pub(super) events: Vec<Event>,
     pub(super) restore_events: Vec<Event>,
     pub(super) busy: bool,
@@ -159,6 +164,7 @@ impl StreamThread {
             owned: BTreeSet::new(),
             tasks: BTreeMap::new(),
             batch: Batch::default(),
+            mailbox: Mailbox::default(),
             events: Vec::new(),
             restore_events: Vec::new(),
             busy: false,
@@ -219,11 +225,12 @@ impl StreamThread {
         };
         self.poll(figures)?;
         self.handle_events()?;
+        let asked = self.answer_questions();
         let t1 = self.app.shared.clock.nanos();
         let restored = self.restore()?;
         let processed = self.process()?;
         let t2 = self.app.shared.clock.nanos();
-        self.busy = global + restored + processed > 0;
+        self.busy = asked || global + restored + processed > 0;
         figures.poll_nanos = t1 - t0;
         figures.process_nanos = t2 - t1;
         figures.restored = restored as u64;
@@ -427,7 +434,9 @@ impl StreamThread {
     /// Commits every task, whatever the clock says.
     pub(crate) fn commit_all(&mut self) -> Result {
         let mut tasks: Vec<&mut Task> = self.tasks.values_mut().filter(|t| t.dirty).collect();
-        commit::commit(&mut self.clients, &mut tasks, FLUSH_MAX)
+        commit::commit(&mut self.clients, &mut tasks, FLUSH_MAX)?;
+        self.tell_committed();
+        Ok(())
     }
 
     /// True where something has been processed since the last commit.

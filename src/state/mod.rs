@@ -9,6 +9,8 @@ pub(crate) mod join_list;
 mod lru;
 mod memory;
 mod overlay;
+pub mod query;
+mod reader;
 pub mod restore;
 mod rocksdb;
 mod row_cache;
@@ -21,6 +23,7 @@ pub mod versioned;
 
 pub use budget::MemoryBudget;
 pub use global::GlobalStores;
+pub(crate) use reader::Reader;
 pub use task_state::TaskState;
 
 use std::ops::Deref;

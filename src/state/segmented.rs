@@ -137,6 +137,12 @@ impl Segmented {
         self
     }
 
+    /// The same where this is already known to be the largest time that was put.
+    pub(super) fn observing(mut self, observed_ms: i64) -> Self {
+        self.observed_ms = observed_ms;
+        self
+    }
+
     /// The largest time that was put; -1 before the first.
     pub fn observed_ms(&self) -> i64 {
         self.observed_ms
@@ -265,11 +271,30 @@ impl Segmented {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
     pub fn fetch(&mut self, state: &TaskState, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
+        self.fetch_first(state, keys, from_ms, to_ms, usize::MAX)
+    }
+
+    /// The first `limit` rows of [`fetch`](Self::fetch).
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn fetch_first(
+        &mut self,
+        state: &TaskState,
+        keys: Keys<'_>,
+        from_ms: i64,
+        to_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<TimedRow>> {
         let from_ms = from_ms.max(self.first_visible_ms());
-        let mut rows = self.scan(state, keys, from_ms, to_ms)?;
-        if self.engine != Engine::RocksDb {
+        let mut rows = if self.engine == Engine::RocksDb {
+            self.scan(state, keys, from_ms, to_ms, limit)?
+        } else {
+            let mut rows = self.scan(state, keys, from_ms, to_ms, usize::MAX)?;
             rows.sort_by(|a, b| (a.time_ms, &a.key, a.suffix).cmp(&(b.time_ms, &b.key, b.suffix)));
-        }
+            rows
+        };
+        rows.truncate(limit);
         Ok(rows)
     }
 
@@ -285,15 +310,22 @@ impl Segmented {
         if self.engine != Engine::RocksDb {
             return self.fetch(state, Keys::Range(None, None), from_ms, to_ms);
         }
-        let mut rows = self.scan(state, Keys::Range(None, None), from_ms, to_ms)?;
+        let mut rows = self.scan(state, Keys::Range(None, None), from_ms, to_ms, usize::MAX)?;
         rows.sort_by(|a, b| (a.time_ms, a.suffix, &a.key).cmp(&(b.time_ms, b.suffix, &b.key)));
         Ok(rows)
     }
 
-    /// The rows of these keys and times, in the order of their physical keys.
-    fn scan(&mut self, state: &TaskState, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> Result<Vec<TimedRow>> {
+    /// The first `limit` rows of these keys and times, in the order of their physical keys; there may be more.
+    fn scan(
+        &mut self,
+        state: &TaskState,
+        keys: Keys<'_>,
+        from_ms: i64,
+        to_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<TimedRow>> {
         let mut rows = Vec::new();
-        if to_ms < from_ms {
+        if to_ms < from_ms || limit == 0 {
             return Ok(rows);
         }
         let (first, last) = (self.segment(from_ms), self.segment(to_ms));
@@ -308,9 +340,12 @@ impl Segmented {
                 {
                     rows.push(TimedRow { key: key.to_vec(), time_ms, suffix, value: value.to_vec() });
                 }
-                true
+                rows.len() < limit
             };
             state.range(self.store, Some(&from), to.as_deref(), visit)?;
+            if rows.len() >= limit {
+                break;
+            }
         }
         if let Some(kept) = self.kept.as_ref().filter(|kept| !kept.rows.is_empty()) {
             let (from, to) = (sortable(first).to_vec(), last.checked_add(1).map(|next| sortable(next).to_vec()));

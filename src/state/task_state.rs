@@ -100,6 +100,35 @@ impl TaskState {
         state
     }
 
+    /// A state of one store on disk that belongs to another one, to read what that one has committed.
+    pub(super) fn reading(spec: &StoreSpec, rocks: Arc<RocksRows>, budget: Arc<MemoryBudget>) -> Self {
+        let store = Store {
+            name: spec.name.clone(),
+            writes: Overlay::default(),
+            // Without hot rows of its own, which would grow old.
+            rows: Rows::Global(SharedRows::Disk(rocks.clone())),
+            timestamped: spec.kind.is_timestamped(),
+            lru: None,
+        };
+        Self { stores: vec![store], rocks: Some(rocks), budget }
+    }
+
+    pub(super) fn rocks(&self) -> Option<Arc<RocksRows>> {
+        self.rocks.clone()
+    }
+
+    pub(super) fn budget(&self) -> Arc<MemoryBudget> {
+        self.budget.clone()
+    }
+
+    /// Lets `read` see the rows of the last commit only. What it writes is lost.
+    pub(crate) fn as_committed<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let writes: Vec<Overlay> = self.stores.iter_mut().map(|store| std::mem::take(&mut store.writes)).collect();
+        let found = read(self);
+        self.stores.iter_mut().zip(writes).for_each(|(store, writes)| store.writes = writes);
+        found
+    }
+
     /// Lets the task read the global stores: their ids follow those of its own.
     pub(crate) fn add_globals(&mut self, globals: &GlobalStores) {
         let store = |(spec, rows): (&StoreSpec, &SharedRows)| Store {

@@ -139,6 +139,31 @@ impl Versioned {
         Ok(self.past_at(state, key, at_ms)?.filter(|at| at.from_ms <= at_ms && at.value.is_some()))
     }
 
+    /// The values of `key` that held at some time from `from_ms` to `to_ms`, both included, as far as
+    /// [`get_as_of`](Self::get_as_of) can find them; the oldest first.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read.
+    pub fn history(
+        &self,
+        state: &mut TaskState,
+        key: &[u8],
+        from_ms: Timestamp,
+        to_ms: Timestamp,
+    ) -> Result<Vec<Version>> {
+        let first_ms = from_ms.max(self.observed_ms.saturating_sub(self.history_ms));
+        let (from, mut to) = (past_key(key, first_ms.saturating_add(1)), past_key(key, i64::MAX));
+        to.push(0);
+        let mut versions = Vec::new();
+        state.range(self.store, Some(&from), Some(&to), &mut |physical, row| {
+            versions.extend(split_past(physical).and_then(|(_, until_ms)| read(row, Some(until_ms))));
+            true
+        })?;
+        versions.extend(self.now(state, key)?);
+        versions.retain(|version| version.value.is_some() && version.from_ms <= to_ms);
+        Ok(versions)
+    }
+
     /// All values that [`get_as_of`](Self::get_as_of) can find, key by key, oldest first.
     ///
     /// # Errors

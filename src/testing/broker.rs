@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::partitioner::partition_for_key;
 use crate::record::Timestamp;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A Kafka in memory: topics with partitions, consumer groups, committed offsets. Deterministic: the same calls in the same
@@ -281,11 +282,22 @@ impl Cluster {
         result
     }
 
-    /// Waits for a change, at most so long. Where a gate decides who is next, nobody waits.
-    pub(super) fn wait(&self, timeout: std::time::Duration) {
+    /// Waits for a change, at most so long, unless the bell has been rung. Where a gate decides who is next, nobody waits.
+    pub(super) fn wait(&self, timeout: std::time::Duration, bell: &AtomicBool) {
         if self.gate.is_none() {
-            drop(self.changed.wait_timeout(self.lock(), timeout));
+            let state = self.lock();
+            if !bell.swap(false, Ordering::AcqRel) {
+                drop(self.changed.wait_timeout(state, timeout));
+            }
         }
+    }
+
+    /// Rings a bell for whoever waits by it.
+    pub(super) fn ring(&self, bell: &AtomicBool) {
+        bell.store(true, Ordering::Release);
+        // Nobody is between looking at the bell and waiting.
+        drop(self.lock());
+        self.changed.notify_all();
     }
 
     /// A request is about to be sent: whoever decides about faults does it here, before the broker is locked.

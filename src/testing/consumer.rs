@@ -3,12 +3,13 @@
 use super::broker::{Cluster, State, unknown_topic};
 use super::faults::Request;
 use super::group::{Change, Gone};
-use crate::broker::{Batch, Committed, Consumer, Event, Isolation, TopicPartition};
+use crate::broker::{Batch, Committed, Consumer, Event, Isolation, TopicPartition, Waker};
 use crate::error::{Error, Kind, Result};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A consumer of a [`MemoryBroker`](super::MemoryBroker).
@@ -26,6 +27,7 @@ pub(super) struct MemoryConsumer {
     /// Topics whose absence has been told.
     missing: BTreeSet<Arc<str>>,
     in_trouble: bool,
+    bell: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,7 @@ impl MemoryConsumer {
             fetches: BTreeMap::new(),
             missing: BTreeSet::new(),
             in_trouble: false,
+            bell: Arc::default(),
         }
     }
 
@@ -195,10 +198,15 @@ impl Consumer for MemoryConsumer {
         let known = (batch.records.len(), events.len());
         self.turn(max_records, batch, events)?;
         if known == (batch.records.len(), events.len()) && !timeout.is_zero() {
-            self.cluster.wait(timeout);
+            self.cluster.wait(timeout, &self.bell);
             self.turn(max_records, batch, events)?;
         }
         Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let (cluster, bell) = (self.cluster.clone(), self.bell.clone());
+        Arc::new(move || cluster.ring(&bell))
     }
 
     fn assign(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {

@@ -159,8 +159,13 @@ unsafe extern "C" fn on_log(_: *const sys::rd_kafka_t, level: c_int, facility: *
 unsafe extern "C" fn on_error(rk: *mut sys::rd_kafka_t, error: c_int, reason: *const c_char, opaque: *mut c_void) {
     // SAFETY: see `inbox`; the reason is a string, and `rk` the client that calls.
     unsafe {
-        inbox(opaque).put(Happened::Error(code::code(error), text(reason)));
-        wake(rk);
+        let inbox = inbox(opaque);
+        inbox.put(Happened::Error(code::code(error), text(reason)));
+        // librdkafka's close waits on the queue that this would wake: it would take that for the end, and the client's
+        // destruction would then wait for the end of that close for ever.
+        if !inbox.is_closing() {
+            wake(rk);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use rdkafka::client::Client;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
 use rdkafka_sys as sys;
 use std::any::Any;
+use std::collections::VecDeque;
 use std::ffi::{CString, c_void};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -35,6 +36,12 @@ pub(super) struct KafkaProducer {
     sent: u64,
     failed: u64,
     refused: Vec<Refused>,
+    /// Records of batches that were too large for their topic. The broker refuses a batch as a whole, and librdkafka,
+    /// unlike Java's producer, does not split it: each is sent again alone, which shows whose fault it is. Those that are
+    /// not at fault come behind what was sent meanwhile.
+    suspects: VecDeque<Undelivered>,
+    /// The only record on its way is one of those.
+    alone: bool,
 }
 
 /// A counted reference to one of librdkafka's topics.
@@ -50,7 +57,15 @@ impl Drop for Topic {
 impl KafkaProducer {
     pub(super) fn new(config: &ClientConfig) -> Result<Self> {
         let client = client::create(config, RDKafkaType::RD_KAFKA_PRODUCER)?;
-        Ok(Self { topics: Vec::new(), client, sent: 0, failed: 0, refused: Vec::new() })
+        Ok(Self {
+            topics: Vec::new(),
+            client,
+            sent: 0,
+            failed: 0,
+            refused: Vec::new(),
+            suspects: VecDeque::new(),
+            alone: false,
+        })
     }
 
     fn rk(&self) -> *mut sys::rd_kafka_t {
@@ -122,7 +137,11 @@ impl KafkaProducer {
             match happened {
                 Happened::Undelivered(record) => {
                     self.failed += 1;
-                    self.refused.push(refused(record));
+                    if record.code == RDKafkaErrorCode::MessageSizeTooLarge && !self.alone {
+                        self.suspects.push_back(record);
+                    } else {
+                        self.refused.push(refused(record));
+                    }
                 }
                 // librdkafka repeats this one at every attempt to connect; health shows it as long as it lasts.
                 Happened::Error(RDKafkaErrorCode::AllBrokersDown, words) => tracing::debug!("producing: {words}"),
@@ -187,21 +206,18 @@ impl Producer for KafkaProducer {
 
     fn flush(&mut self, timeout: Duration) -> Result {
         let deadline = Instant::now() + timeout;
-        loop {
-            // One millisecond at a time: with only failures reported, nothing wakes the wait when the last record is
-            // acknowledged. `rd_kafka_flush` itself makes the client send at once, without lingering.
-            // SAFETY: the client is alive; the callbacks only write to its inbox.
-            let error = unsafe { sys::rd_kafka_flush(self.rk(), 1) };
-            self.take_reports();
-            self.check_fatal()?;
-            if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Ok(());
+        self.flush_until(deadline, timeout)?;
+        while let Some(suspect) = self.suspects.pop_front() {
+            if let Err(error) = self.send_again(&suspect) {
+                self.suspects.push_front(suspect);
+                return Err(error);
             }
-            if Instant::now() >= deadline {
-                let what = format!("{} records are not acknowledged after {timeout:?}", self.in_flight());
-                return Err(Error::new(Kind::Broker, what).hint("check that the brokers run and accept records"));
-            }
+            self.alone = true;
+            let flushed = self.flush_until(deadline, timeout);
+            self.alone = false;
+            flushed?;
         }
+        Ok(())
     }
 
     fn refused(&mut self) -> Vec<Refused> {
@@ -241,7 +257,40 @@ impl Producer for KafkaProducer {
         // Reports of what was dropped: nobody's fault.
         self.serve();
         self.refused.clear();
+        self.suspects.clear();
         aborted
+    }
+}
+
+impl KafkaProducer {
+    fn send_again(&mut self, record: &Undelivered) -> Result {
+        self.send(Outgoing {
+            topic: &Arc::from(&*record.topic),
+            partition: (record.partition >= 0).then_some(record.partition),
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            timestamp_ms: (record.timestamp_ms != 0).then_some(record.timestamp_ms),
+            headers: &record.headers,
+        })
+    }
+
+    /// Waits until nothing is on its way.
+    fn flush_until(&mut self, deadline: Instant, timeout: Duration) -> Result {
+        loop {
+            // One millisecond at a time: with only failures reported, nothing wakes the wait when the last record is
+            // acknowledged. `rd_kafka_flush` itself makes the client send at once, without lingering.
+            // SAFETY: the client is alive; the callbacks only write to its inbox.
+            let error = unsafe { sys::rd_kafka_flush(self.rk(), 1) };
+            self.take_reports();
+            self.check_fatal()?;
+            if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let what = format!("{} records are not acknowledged after {timeout:?}", self.in_flight());
+                return Err(Error::new(Kind::Broker, what).hint("check that the brokers run and accept records"));
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 use super::metadata::Metadata;
 use super::task::Task;
 use super::thread::Clients;
-use crate::broker::{Committed, Outgoing, Refused, TopicPartition};
+use crate::broker::{Committed, Refused, TopicPartition};
 use crate::config::Policy;
 use crate::error::{Error, Kind, Result};
 use crate::record::Headers;
@@ -78,34 +78,9 @@ fn settle(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: Duration) -
     }
 }
 
-/// Records that the broker or the client refused. A broker refuses whole batches: what may be at fault only because of its
-/// neighbours is sent once more, alone (after them: their order is lost, the record is not). What is refused then meets the
-/// production policy.
+/// The production policy for records that the broker or the client refused.
 pub(crate) fn handle_refused(clients: &mut Clients, task: Option<&mut Task>, refused: Vec<Refused>) -> Result {
     let Some(task) = task else { return Ok(()) };
-    for record in refused {
-        if record.error.kind() != Kind::Record {
-            return Err(production_failed(record));
-        }
-        clients.producer.send(Outgoing {
-            topic: &record.topic,
-            partition: record.partition,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            timestamp_ms: record.timestamp_ms,
-            headers: &record.headers,
-        })?;
-        clients.producer.flush(ALONE_MAX)?;
-        let again = clients.producer.refused();
-        apply_policy(clients, task, again)?;
-    }
-    Ok(())
-}
-
-/// How long a record that is sent alone may take.
-const ALONE_MAX: Duration = Duration::from_secs(30);
-
-fn apply_policy(clients: &mut Clients, task: &mut Task, refused: Vec<Refused>) -> Result {
     for record in refused {
         let dead_letters = task.cx.dead_letters.map(|topic| task.cx.outbox.topic_name(topic).clone());
         match (task.cx.policies.production, dead_letters) {

@@ -234,7 +234,10 @@ impl Streams {
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        if self.close(self.app.config.shutdown_timeout)
+        // Who has closed it in vain has waited long enough.
+        let given_up = self.state() == State::PendingShutdown;
+        let timeout = if given_up { Duration::ZERO } else { self.app.config.shutdown_timeout };
+        if self.close(timeout)
             && let Some(supervisor) = self.supervisor.take()
         {
             supervisor.join();

@@ -251,6 +251,7 @@ fn run(number: usize, app: &Arc<App>) -> Result {
 fn supervise(app: &Arc<App>, mut crew: Crew, messages: &Sender<Message>, inbox: &Receiver<Message>) {
     let mut deaths: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
     let (mut last_probe, mut last_cleaned) = (Instant::now(), Instant::now());
+    let asking = Arc::new(AtomicBool::new(false));
     while !crew.is_done(app) {
         match inbox.recv_timeout(Duration::from_millis(50)) {
             Ok(Message::Add(answer)) => drop(answer.send(crew.add(app, messages))),
@@ -285,7 +286,7 @@ fn supervise(app: &Arc<App>, mut crew: Crew, messages: &Sender<Message>, inbox: 
             crew.spawn(app, number, messages);
         }
         crew.go_on_when_ready(app, messages);
-        probe_broker(app, &mut last_probe);
+        probe_broker(app, &mut last_probe, &asking);
         purge(app);
         clean(app, &mut last_cleaned);
     }
@@ -313,16 +314,22 @@ fn fail(shared: &Shared, error: &Error) {
     shared.stop();
 }
 
-/// Asks a broker in trouble whether it is back: a quiet topic would not tell.
-fn probe_broker(app: &App, last: &mut Instant) {
-    if !app.shared.has_broker_trouble() || last.elapsed() < TROUBLE_PROBE_INTERVAL {
+/// Lets a thread of its own ask a broker in trouble whether it is back: a quiet topic would not tell, and a broker that is
+/// away keeps whoever asks waiting.
+fn probe_broker(app: &Arc<App>, last: &mut Instant, asking: &Arc<AtomicBool>) {
+    let in_trouble = app.shared.has_broker_trouble() && !app.shared.is_stopping();
+    if !in_trouble || last.elapsed() < TROUBLE_PROBE_INTERVAL || asking.swap(true, Ordering::AcqRel) {
         return;
     }
-    let topics: Vec<String> = app.plan.source_topics().iter().map(ToString::to_string).collect();
-    if app.broker.admin().and_then(|mut admin| admin.topics(&topics)).is_ok() {
-        app.shared.broker_trouble(None);
-    }
     *last = Instant::now();
+    let (app, asking) = (app.clone(), asking.clone());
+    named("broker-probe", move || {
+        let topics: Vec<String> = app.plan.source_topics().iter().map(ToString::to_string).collect();
+        if app.broker.admin().and_then(|mut admin| admin.topics(&topics)).is_ok() {
+            app.shared.broker_trouble(None);
+        }
+        asking.store(false, Ordering::Release);
+    });
 }
 
 /// Lets a thread of its own remove the state of tasks that have long been elsewhere.

@@ -502,7 +502,9 @@ impl StreamThread {
         });
         figures.counts = counts;
         self.metrics.turn(&figures);
-        self.app.shared.turn(self.number, self.busy || lag == 0, tasks, counts);
+        // A broker without an answer is no fault of the thread's, and no restart would help.
+        let progress = self.busy || lag == 0 || self.app.shared.has_broker_trouble();
+        self.app.shared.turn(self.number, progress, tasks, counts);
     }
 
     /// Commits, closes the tasks and the clients.

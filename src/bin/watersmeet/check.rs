@@ -11,18 +11,18 @@ pub(crate) fn check(options: &FileOptions) -> Result<ExitCode> {
     let settings = options.settings()?;
     let (config, join) = (settings.config()?, settings.join()?);
     join::topology(&join, config.optimization)?;
-    println!("configuration: ok");
+    out!("configuration: ok");
     let mut problems = Vec::new();
     match topics(&config, &join) {
         Ok(found) => problems.extend(found),
         Err(error) => problems.push(error.to_string()),
     }
-    println!("\npermissions that the application needs:");
+    out!("\npermissions that the application needs:");
     for acl in acls(&config, &join) {
-        println!("  {acl}");
+        out!("  {acl}");
     }
     if problems.is_empty() {
-        println!("\nready to run");
+        out!("\nready to run");
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!();
@@ -38,11 +38,11 @@ fn topics(config: &Config, join: &JoinSettings) -> Result<Vec<String>> {
     let mut names = vec![join.table_topic.clone(), join.stream_topic.clone(), join.output_topic.clone()];
     names.extend(config.errors.dead_letter_topic.clone());
     let found = admin.topics(&names)?;
-    println!("broker: reachable at {}", config.bootstrap_servers);
+    out!("broker: reachable at {}", config.bootstrap_servers);
     let mut problems = Vec::new();
     for (name, info) in names.iter().zip(&found) {
         match info {
-            Some(info) => println!("topic {name}: {} partitions", info.partitions),
+            Some(info) => out!("topic {name}: {} partitions", info.partitions),
             None => problems.push(format!("topic {name} does not exist. Next: create it, or correct its name")),
         }
     }
@@ -56,12 +56,12 @@ fn topics(config: &Config, join: &JoinSettings) -> Result<Vec<String>> {
     }
     if let Some(changelog) = changelog(config, join) {
         match (&admin.topics(std::slice::from_ref(&changelog))?[0], &found[0]) {
-            (None, _) => println!("topic {changelog}: is not there yet; it is created at the first start"),
+            (None, _) => out!("topic {changelog}: is not there yet; it is created at the first start"),
             (Some(log), Some(table)) if log.partitions != table.partitions => problems.push(format!(
                 "changelog {changelog} has {} partitions, expected {}. Next: stop all instances and delete it",
                 log.partitions, table.partitions
             )),
-            (Some(log), _) => println!("topic {changelog}: {} partitions", log.partitions),
+            (Some(log), _) => out!("topic {changelog}: {} partitions", log.partitions),
         }
     }
     Ok(problems)

@@ -1,6 +1,6 @@
 //! `watersmeet demo`: the main job on shipped real data, on a Kafka inside this process.
 
-use crate::join;
+use crate::{READER_IS_GONE, join};
 use clap::Args;
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -70,8 +70,8 @@ pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
     let sent = load(&*broker, &join)?;
 
     say("3", "Joining: for each rating the film of the same key, the rating's fields added to the film's");
-    println!("     MSG-SOURCE-A (table, kept in RocksDB) ──┐");
-    println!("     MSG-SOURCE-B (stream) ──────────────────┴── join ──> MSG-MERGED    what is malformed ──> MSG-DLQ");
+    out!("     MSG-SOURCE-A (table, kept in RocksDB) ──┐");
+    out!("     MSG-SOURCE-B (stream) ──────────────────┴── join ──> MSG-MERGED    what is malformed ──> MSG-DLQ");
     let topology = join::topology(&join, config.optimization)?;
     let mut outputs = broker.consumer(Role::Restore { thread: 99 }, Isolation::AsConfigured)?;
     let partitions =
@@ -80,11 +80,12 @@ pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
     let work_began = Instant::now();
     let streams = Streams::start_on(topology, config, broker, SystemClock::shared())?;
     let address = streams.serve_http(&format!("127.0.0.1:{}", options.port))?;
-    println!(
-        "     watch it: http://{address}/   health: http://{address}/health   metrics: http://{address}/metrics\n"
-    );
+    out!("     watch it: http://{address}/   health: http://{address}/health   metrics: http://{address}/metrics\n");
 
-    let over = || interrupted.load(Ordering::Relaxed) || options.run_for.is_some_and(|limit| began.elapsed() >= limit);
+    let over = || {
+        let ended = options.run_for.is_some_and(|limit| began.elapsed() >= limit);
+        ended || interrupted.load(Ordering::Relaxed) || READER_IS_GONE.load(Ordering::Relaxed)
+    };
     let mut seen = Seen::default();
     let mut worked = None;
     while !over() {
@@ -110,7 +111,7 @@ pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
     drop(streams);
     // What is left behind in the system's temporary folder does no harm.
     let _ = std::fs::remove_dir_all(folder);
-    println!(
+    out!(
         "merged={} dropped={dropped} dead-lettered={} in {:.1} s",
         seen.merged,
         seen.dead_lettered,
@@ -143,9 +144,9 @@ fn demo_join() -> JoinSettings {
 
 fn say(step: &str, what: &str) {
     if std::io::stdout().is_terminal() {
-        println!("\x1b[1;36m{step}\x1b[0m  \x1b[1m{what}\x1b[0m");
+        out!("\x1b[1;36m{step}\x1b[0m  \x1b[1m{what}\x1b[0m");
     } else {
-        println!("{step}  {what}");
+        out!("{step}  {what}");
     }
 }
 
@@ -182,7 +183,7 @@ fn load(broker: &dyn Broker, join: &JoinSettings) -> Result<u64> {
     }
     producer.flush(Duration::from_secs(30))?;
     say("2", &format!("Loading {films} films into MSG-SOURCE-A and {ratings} ratings of them into MSG-SOURCE-B"));
-    println!("     and among them {malformed} records that something is wrong with, as real topics have them\n");
+    out!("     and among them {malformed} records that something is wrong with, as real topics have them\n");
     Ok(sent)
 }
 
@@ -205,8 +206,8 @@ fn look(outputs: &mut dyn Consumer, seen: &mut Seen) -> Result<bool> {
         } else {
             seen.merged += 1;
             if seen.merged <= SHOWN as u64 {
-                println!("     MSG-MERGED  {}", text(record.key()));
-                println!("       {}\n", text(record.value()));
+                out!("     MSG-MERGED  {}", text(record.key()));
+                out!("       {}\n", text(record.value()));
             }
         }
     }
@@ -215,9 +216,9 @@ fn look(outputs: &mut dyn Consumer, seen: &mut Seen) -> Result<bool> {
 
 fn show_dead_letter(record: &RawRecord) {
     let header = |name: &str| text(record.meta.headers.last(&format!("__streams.errors.{name}")));
-    println!("     MSG-DLQ     {}", text(record.value()));
-    println!("       from {}, partition {}, offset {}", header("topic"), header("partition"), header("offset"));
-    println!("       {}\n", header("message"));
+    out!("     MSG-DLQ     {}", text(record.value()));
+    out!("       from {}, partition {}, offset {}", header("topic"), header("partition"), header("offset"));
+    out!("       {}\n", header("message"));
 }
 
 fn text(bytes: Option<&[u8]>) -> String {
@@ -226,15 +227,12 @@ fn text(bytes: Option<&[u8]>) -> String {
 
 fn finished(seen: &Seen, totals: &watersmeet::runtime::status::Totals, options: &Options, port: u16) {
     say("4", &format!("Done: {} merged records, of which {SHOWN} are shown above", seen.merged));
-    println!(
-        "     {} malformed records in MSG-DLQ, each with what was wrong and where it came from",
-        seen.dead_lettered
-    );
-    println!("     {} dropped and counted: without a key there is nothing to join on", totals.dropped);
+    out!("     {} malformed records in MSG-DLQ, each with what was wrong and where it came from", seen.dead_lettered);
+    out!("     {} dropped and counted: without a key there is nothing to join on", totals.dropped);
     match options.run_for {
         Some(limit) => {
-            println!("     the page stays until {} s are over: http://127.0.0.1:{port}/\n", limit.as_secs_f64())
+            out!("     the page stays until {} s are over: http://127.0.0.1:{port}/\n", limit.as_secs_f64())
         }
-        None => println!("     the page stays until you press ctrl-C: http://127.0.0.1:{port}/\n"),
+        None => out!("     the page stays until you press ctrl-C: http://127.0.0.1:{port}/\n"),
     }
 }

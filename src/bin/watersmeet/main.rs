@@ -1,5 +1,10 @@
 //! The binary: a stream-table join from a configuration file, without code.
 
+/// Prints a line to standard output, where somebody still reads it: `println!` panics when `| head` has had enough.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::print_line(format_args!($($text)*)) };
+}
+
 mod check;
 mod demo;
 mod join;
@@ -7,16 +12,17 @@ mod run;
 mod topology;
 
 use clap::{Args, Parser, Subcommand};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use watersmeet::config::Settings;
 use watersmeet::error::{Error, Kind};
 
 /// Joins a stream of one Kafka topic with a table of another, and serves its health. Kafka Streams for Rust.
 ///
-/// Exit codes: 0 ended in order; 1 ended by an error while running; 2 wrong usage or configuration; 3 topics or brokers do
-/// not fit (check); 4 not everything could be committed before shutdown.timeout.ms.
+/// Exit codes: 0 ended in order; 1 ended by an error while running; 2 wrong usage or configuration; 3 topics do not
+/// fit together, or are not there; 4 not everything could be committed before shutdown.timeout.ms.
 #[derive(Parser)]
 #[command(version, about, long_about)]
 struct Cli {
@@ -52,6 +58,15 @@ impl FileOptions {
         let mut settings = Settings::load(&self.config)?;
         self.overrides.iter().try_for_each(|assignment| settings.add_override(assignment))?;
         Ok(settings)
+    }
+}
+
+/// Standard output is closed: nobody reads it any more.
+static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
+
+fn print_line(text: std::fmt::Arguments<'_>) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        READER_IS_GONE.store(true, Ordering::Relaxed);
     }
 }
 

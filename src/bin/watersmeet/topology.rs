@@ -32,6 +32,6 @@ pub(crate) fn topology(options: &Options) -> Result<ExitCode> {
         Format::Dot => topology.dot(),
         Format::Json => topology.json(),
     };
-    println!("{}", text.trim_end_matches('\n'));
+    out!("{}", text.trim_end_matches('\n'));
     Ok(ExitCode::SUCCESS)
 }

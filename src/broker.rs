@@ -317,6 +317,17 @@ pub struct NewTopic {
     pub config: Vec<(String, String)>,
 }
 
+/// A member of a group, as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Its client's name.
+    pub client_id: String,
+    /// Where the instance that it is of can be asked (`application.server`).
+    pub server: Option<String>,
+    /// What it has.
+    pub partitions: Vec<TopicPartition>,
+}
+
 /// Topics: look-up, creation, settings, and the end of records that nobody needs any more.
 pub trait Admin {
     /// The topics of these names; `None` where there is none. Does not create any.
@@ -327,6 +338,8 @@ pub trait Admin {
     fn settings(&mut self, topics: &[String]) -> Result<Vec<BTreeMap<String, String>>>;
     /// Deletes the records before these offsets. An offset that is not there (any more) is no error.
     fn delete_records(&mut self, before: &[(TopicPartition, i64)]) -> Result;
+    /// The members of a group; none where there is no such group.
+    fn members(&mut self, group: &str) -> Result<Vec<GroupMember>>;
 }
 
 /// Which consumer is wanted.

@@ -47,6 +47,12 @@ pub const KEYS: &[Key] = &[
         "",
         "Prefix of thread and client names; default `<application.id>-<process id>`.",
     ),
+    key(
+        "streams.application.server",
+        Type::Text,
+        "",
+        "Where other instances reach this one's HTTP, as `host:port`: queries for keys that are here are passed on to it. Without it they are not.",
+    ),
     key("streams.num.stream.threads", Type::Integer, "1", "How many stream threads share the partitions."),
     key(
         "streams.processing.guarantee",

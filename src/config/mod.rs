@@ -132,6 +132,8 @@ pub struct Config {
     pub bootstrap_servers: String,
     /// `client.id`; default `<application.id>-<process id>`.
     pub client_id: Option<String>,
+    /// `application.server`: where other instances reach this one's HTTP, as `host:port`; without it they cannot ask it.
+    pub application_server: Option<String>,
     /// `num.stream.threads`, default 1.
     pub num_stream_threads: usize,
     /// `processing.guarantee`; see [`exactly_once`](Self::exactly_once).
@@ -194,6 +196,7 @@ impl Config {
             application_id: application_id.into(),
             bootstrap_servers: "localhost:9092".into(),
             client_id: None,
+            application_server: None,
             num_stream_threads: 1,
             guarantee: Guarantee::default(),
             commit_interval: Duration::from_secs(1),
@@ -272,6 +275,13 @@ impl Config {
             return Err(Error::new(Kind::Config, "is 0, but at least one thread is needed")
                 .key("streams.num.stream.threads")
                 .hint("set it to 1 or more"));
+        }
+        if let Some(server) = &self.application_server
+            && !server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        {
+            return Err(Error::new(Kind::Config, format!("{server:?} is no address"))
+                .key("streams.application.server")
+                .hint("write it as <host>:<port>, where this instance's http.listen is reached from the others"));
         }
         let ErrorPolicies { deserialization, processing, production, dead_letter_topic } = &self.errors;
         if [deserialization, processing, production].contains(&&Policy::DeadLetter) && dead_letter_topic.is_none() {

@@ -177,6 +177,7 @@ impl Settings {
         let mut config = Config::new(self.required("streams.application.id")?);
         config.bootstrap_servers = self.required("streams.bootstrap.servers")?;
         config.client_id = self.text("streams.client.id").map(str::to_owned);
+        config.application_server = self.text("streams.application.server").map(str::to_owned);
         config.num_stream_threads = self.parse("streams.num.stream.threads")?;
         config.commit_interval = self.duration("streams.commit.interval.ms")?;
         if let Some(dir) = self.text("streams.state.dir") {

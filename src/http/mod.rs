@@ -9,6 +9,7 @@ mod routes;
 
 use crate::error::{Error, Kind, Result};
 use crate::runtime::StreamsStatus;
+use crate::runtime::queries::Stores;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -28,6 +29,10 @@ pub trait View: Send + Sync {
     fn topology(&self) -> TopologyViews;
     /// What `/metrics` prints.
     fn metrics_text(&self) -> String;
+    /// What `/stores` answers from; `None`: there is nothing to be asked.
+    fn stores(&self) -> Option<Stores> {
+        None
+    }
 }
 
 /// The topology in all formats.

@@ -3,7 +3,8 @@
 
 use super::client::{self, REQUEST_TIMEOUT};
 use super::code;
-use crate::broker::{Admin, NewTopic, TopicInfo, TopicPartition};
+use super::members;
+use crate::broker::{Admin, GroupMember, NewTopic, TopicInfo, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
@@ -108,6 +109,10 @@ impl Admin for KafkaAdmin {
             }
         }
         Ok(())
+    }
+
+    fn members(&mut self, group: &str) -> Result<Vec<GroupMember>> {
+        members::members(&self.config, group)
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) struct KafkaConsumer {
 }
 
 /// A counted reference to one of librdkafka's queues.
-struct Queue(NonNull<sys::rd_kafka_queue_t>);
+pub(super) struct Queue(pub(super) NonNull<sys::rd_kafka_queue_t>);
 
 impl Drop for Queue {
     fn drop(&mut self) {
@@ -603,7 +603,7 @@ unsafe fn log_ends_of(
     }
 }
 
-fn check(error: sys::rd_kafka_resp_err_t, doing: &str) -> Result {
+pub(super) fn check(error: sys::rd_kafka_resp_err_t, doing: &str) -> Result {
     match RDKafkaErrorCode::from(error) {
         RDKafkaErrorCode::NoError => Ok(()),
         code => Err(code::error(code, doing)),

@@ -5,7 +5,9 @@
 
 use super::code;
 use super::{KafkaBroker, admin::KafkaAdmin};
-use crate::broker::{Admin, Broker, Consumer, Isolation, NewTopic, Producer, Role, TopicInfo, TopicPartition};
+use crate::broker::{
+    Admin, Broker, Consumer, GroupMember, Isolation, NewTopic, Producer, Role, TopicInfo, TopicPartition,
+};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use rdkafka::error::KafkaError;
@@ -139,5 +141,9 @@ impl Admin for MockAdmin {
     /// The cluster bounds its logs by itself.
     fn delete_records(&mut self, _: &[(TopicPartition, i64)]) -> Result {
         Ok(())
+    }
+
+    fn members(&mut self, group: &str) -> Result<Vec<GroupMember>> {
+        self.kafka.members(group)
     }
 }

@@ -1,6 +1,7 @@
 //! librdkafka's settings: what watersmeet sets, what the user may override, and what must stay.
 
 use super::code;
+use super::members::with_server;
 use crate::broker::{Isolation, Role};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -69,6 +70,8 @@ pub(super) struct Settings {
     producer: ClientConfig,
     admin: ClientConfig,
     client_id: String,
+    /// `application.server`.
+    server: Option<String>,
     /// `group.instance.id` without the thread's number; `None`: a member that nobody remembers.
     instance_id: Option<String>,
 }
@@ -123,7 +126,8 @@ impl Settings {
 
         let client_id = config.client_id.clone();
         let client_id = client_id.unwrap_or_else(|| format!("{}-{}", config.application_id, std::process::id()));
-        Ok(Self { consumer, producer, admin, client_id, instance_id })
+        let server = config.application_server.clone();
+        Ok(Self { consumer, producer, admin, client_id, server, instance_id })
     }
 
     /// The settings of a consumer.
@@ -134,7 +138,8 @@ impl Settings {
         }
         match role {
             Role::Main { thread } => {
-                config.set("client.id", format!("{}-StreamThread-{thread}-consumer", self.client_id));
+                let client_id = format!("{}-StreamThread-{thread}-consumer", self.client_id);
+                config.set("client.id", with_server(client_id, self.server.as_deref()));
                 if let Some(instance) = &self.instance_id {
                     config.set("group.instance.id", format!("{instance}-{thread}"));
                 }

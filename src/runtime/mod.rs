@@ -4,6 +4,7 @@ mod assignment;
 mod commit;
 mod exposed;
 mod global;
+pub mod instances;
 mod listeners;
 mod metadata;
 mod pace;
@@ -282,6 +283,7 @@ pub(crate) fn app(
         directory,
         budget,
         exposed: Arc::default(),
+        instances: Mutex::default(),
         partition_counts: Mutex::default(),
         purge,
         restore_listener: None,
@@ -304,6 +306,10 @@ impl View for LiveView {
 
     fn topology(&self) -> TopologyViews {
         self.topology.clone()
+    }
+
+    fn stores(&self) -> Option<queries::Stores> {
+        Some(queries::Stores::new(self.app.clone()))
     }
 
     fn metrics_text(&self) -> String {

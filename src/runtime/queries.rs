@@ -56,6 +56,10 @@ impl Stores {
         Self(app)
     }
 
+    pub(super) fn app(&self) -> &App {
+        &self.0
+    }
+
     /// The topology's stores, in the order of their names.
     pub fn specs(&self) -> Vec<StoreSpec> {
         self.0.plan.topology.stores.values().cloned().collect()
@@ -94,6 +98,16 @@ impl StoreBytes {
     /// Whether every instance has all of it.
     pub fn is_global(&self) -> bool {
         self.sub_topology.is_none()
+    }
+
+    /// The stores that this is one of.
+    pub fn stores(&self) -> Stores {
+        Stores(self.app.clone())
+    }
+
+    /// The topics that its tasks read.
+    pub(super) fn inputs(&self) -> &[Arc<str>] {
+        self.sub_topology.map_or(&[], |sub| &self.app.plan.inputs[sub])
     }
 
     /// Sets which writes are seen.

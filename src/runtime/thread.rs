@@ -3,6 +3,7 @@
 use super::commit;
 use super::exposed::{Mailbox, Registry};
 use super::global::GlobalTask;
+use super::instances::Known;
 use super::listeners::RestoreListener;
 use super::pace::Limits;
 use super::prepare::Plan;
@@ -51,6 +52,8 @@ pub(crate) struct App {
     pub(crate) leaves: bool,
     /// The running tasks' stores, for queries.
     pub(crate) exposed: Arc<Registry>,
+    /// The application's instances, for queries.
+    pub(crate) instances: Known,
     /// Set where a test turns the thread.
     pub(crate) driven: Option<Driven>,
     /// Partition counts of the source topics, as the first thread that asked found them.

@@ -7,7 +7,8 @@ use super::log::{Log, StoredRecord, Topic};
 use super::producer::MemoryProducer;
 use super::transactions::Transactions;
 use crate::broker::{
-    Admin, Broker, Committed, Consumer, Isolation, NewTopic, Outgoing, Producer, Role, TopicInfo, TopicPartition,
+    Admin, Broker, Committed, Consumer, GroupMember, Isolation, NewTopic, Outgoing, Producer, Role, TopicInfo,
+    TopicPartition,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
@@ -54,6 +55,8 @@ pub(super) struct Cluster {
 pub(super) struct State {
     pub(super) topics: BTreeMap<Arc<str>, Topic>,
     groups: BTreeMap<String, Group>,
+    /// Where processes can be asked.
+    servers: BTreeMap<String, String>,
     pub(super) faults: Faults,
     pub(super) transactions: Transactions,
     clock: Arc<dyn Clock>,
@@ -81,8 +84,8 @@ impl MemoryBroker {
 
     /// A broker without topics, all of whose requests pass this gate.
     pub(super) fn gated(clock: Arc<dyn Clock>, gate: Option<Arc<dyn Gate>>) -> Self {
-        let (topics, groups, faults, transactions) = Default::default();
-        let state = State { topics, groups, faults, transactions, clock, sequence: 0, created_on_write: None };
+        let (topics, groups, servers, faults, transactions) = Default::default();
+        let state = State { topics, groups, servers, faults, transactions, clock, sequence: 0, created_on_write: None };
         let (state, changed, process) = (Arc::new(Mutex::new(state)), Arc::default(), String::new());
         Self(Arc::new(Cluster { state, changed, process, gate }))
     }
@@ -92,6 +95,12 @@ impl MemoryBroker {
     pub fn client(&self, group: &str, process: &str) -> Arc<dyn Broker> {
         let cluster = Arc::new(Cluster { process: process.into(), ..(*self.0).clone() });
         Arc::new(Client { cluster, group: group.into(), process: process.into() })
+    }
+
+    /// As [`client`](Self::client), for a process that can be asked at this address (`application.server`).
+    pub fn client_at(&self, group: &str, process: &str, server: &str) -> Arc<dyn Broker> {
+        self.0.change(|state| state.servers.insert(process.into(), server.into()));
+        self.client(group, process)
     }
 
     /// Creates a topic, if there is none of that name.
@@ -486,6 +495,17 @@ impl Admin for MemoryAdmin {
                 }
             }
             Ok(())
+        })
+    }
+
+    fn members(&mut self, group: &str) -> Result<Vec<GroupMember>> {
+        self.0.request(Request::Members, |state| {
+            let member = |(client_id, partitions): (String, _)| {
+                let process = client_id.rsplit_once('-').map_or("", |(process, _)| process);
+                GroupMember { server: state.servers.get(process).cloned(), client_id, partitions }
+            };
+            let members = state.groups.get(group).map(Group::members).unwrap_or_default();
+            Ok(members.into_iter().map(member).collect())
         })
     }
 }

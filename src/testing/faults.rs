@@ -24,6 +24,8 @@ pub enum Request {
     Settings,
     /// Deletion of records that are not needed any more.
     DeleteRecords,
+    /// Look-up of a group's members.
+    Members,
     /// One record for a topic.
     Produce,
     /// A producer takes its transactional id.

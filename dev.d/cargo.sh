@@ -33,12 +33,15 @@ oracle() {
   exec "$program" "$@"
 }
 
-bench() {
-  local name args=
-  for name in "$@"; do args="$args --bench $name"; done
+bench() { # [NAME...] [-- ARGUMENT...]
+  local args=()
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    args+=(--bench "$1")
+    shift
+  done
+  [ ${#args[@]} -gt 0 ] || args=(--benches)
   first_time
-  # shellcheck disable=SC2086
-  cargo bench --locked $args
+  cargo bench --locked "${args[@]}" "$@"
 }
 
 # -- test --

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn what_would_lose_rows_is_told_with_topic_and_setting() {
-        let cases: [(&[(&str, &str)], &[(&str, &str)], &str); 8] = [
+        type Settings = &'static [(&'static str, &'static str)];
+        let cases: [(Settings, Settings, &str); 8] = [
             (TABLE, &[("cleanup.policy", "compact,delete")], "not contain \"delete\""),
             (TABLE, &[("message.timestamp.type", "LogAppendTime")], "be CreateTime"),
             (WINDOWS, &[("retention.ms", "999")], "be 1000 or larger"),

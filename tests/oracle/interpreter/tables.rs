@@ -1,4 +1,5 @@
 //! Steps on tables, and joins of streams with them.
+#![allow(clippy::wrong_self_convention)] // methods are called as the steps that they build
 
 use super::keys::Key;
 use super::options::consumed_rows;

@@ -332,6 +332,8 @@ pub struct GroupMember {
 pub trait Admin {
     /// The topics of these names; `None` where there is none. Does not create any.
     fn topics(&mut self, names: &[String]) -> Result<Vec<Option<TopicInfo>>>;
+    /// All topics that the application may see.
+    fn all_topics(&mut self) -> Result<BTreeMap<String, TopicInfo>>;
     /// Creates topics; one that exists already is no error.
     fn create_topics(&mut self, topics: &[NewTopic]) -> Result;
     /// The settings of topics that exist, in the order asked for; those that the broker does not tell are left out.

@@ -56,7 +56,7 @@ pub mod prelude {
     pub use crate::record::{Headers, Record};
     pub use crate::runtime::Streams;
     pub use crate::serdes::{Serde, SerdeRef};
-    pub use crate::topology::Topology;
+    pub use crate::topology::{TopicPattern, Topology};
 }
 
 /// The README's topology compiles.

@@ -115,9 +115,12 @@ fn graph(shown: &[Shown]) -> Topology {
     let mut topology = Topology::default();
     for s in order {
         let kind = match s.kind {
-            "Source" => {
-                NodeKind::Source { topics: topics(s), bootstrap: false, make: Arc::new(|_, _| panic!("not run")) }
-            }
+            "Source" => NodeKind::Source {
+                topics: topics(s),
+                pattern: None,
+                bootstrap: false,
+                make: Arc::new(|_, _| panic!("not run")),
+            },
             "Sink" => NodeKind::Sink { topic: SinkTopic::Fixed(topics(s).remove(0)), recipe: recipe() },
             _ => NodeKind::Processor(recipe()),
         };

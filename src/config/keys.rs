@@ -117,6 +117,12 @@ pub const KEYS: &[Key] = &[
         "How often what has been consumed and committed is deleted from repartition topics.",
     ),
     key(
+        "streams.metadata.max.age.ms",
+        Type::Integer,
+        "300000",
+        "How often topics are looked for that match a pattern.",
+    ),
+    key(
         "streams.task.timeout.ms",
         Type::Integer,
         "300000",

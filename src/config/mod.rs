@@ -161,6 +161,8 @@ pub struct Config {
     pub replication_factor: i32,
     /// `repartition.purge.interval.ms`: how often what has been consumed is deleted from repartition topics, default 30000.
     pub repartition_purge_interval: Duration,
+    /// `metadata.max.age.ms`: how often topics are looked for that match a pattern, default 300000.
+    pub metadata_max_age: Duration,
     /// `task.timeout.ms`, default 300000.
     pub task_timeout: Duration,
     /// How often windowed operators look for what is over.
@@ -210,6 +212,7 @@ impl Config {
             poll: Duration::from_millis(100),
             replication_factor: -1,
             repartition_purge_interval: Duration::from_secs(30),
+            metadata_max_age: Duration::from_secs(300),
             task_timeout: Duration::from_secs(300),
             emit_intervals: EmitIntervals::default(),
             cache_max_bytes: 128 << 20,

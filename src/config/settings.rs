@@ -200,6 +200,7 @@ impl Settings {
         config.poll = self.duration("streams.poll.ms")?;
         config.replication_factor = self.parse("streams.replication.factor")?;
         config.repartition_purge_interval = self.duration("streams.repartition.purge.interval.ms")?;
+        config.metadata_max_age = self.duration("streams.metadata.max.age.ms")?;
         config.task_timeout = self.duration("streams.task.timeout.ms")?;
         config.cache_max_bytes = self.parse("streams.statestore.cache.max.bytes")?;
         config.block_cache_bytes = self.parse("streams.rocksdb.block.cache.bytes")?;

@@ -367,6 +367,11 @@ fn write_topic_source<K: Data, V: Data>(
         Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), TimestampsOf::Default, out))
             as Box<dyn Source>
     };
-    let kind = NodeKind::Source { topics: vec![TopicName::Internal(topic)], bootstrap: false, make: Arc::new(make) };
+    let kind = NodeKind::Source {
+        topics: vec![TopicName::Internal(topic)],
+        pattern: None,
+        bootstrap: false,
+        make: Arc::new(make),
+    };
     writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })
 }

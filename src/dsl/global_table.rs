@@ -4,6 +4,7 @@ use super::graph::{Graph, GraphNode};
 use super::ktable::{StoredTable, write_source};
 use super::process::make_processor;
 use super::table_node::{Flag, TableNode};
+use super::topics::Topics;
 use super::writer::Writer;
 use super::{Consumed, KStream, Materialized, StreamsBuilder, nullable, source};
 use crate::config::Timestamps;
@@ -15,7 +16,7 @@ use crate::operators::store_views::StateStore;
 use crate::operators::stream_global_join::StreamGlobalJoin;
 use crate::record::Data;
 use crate::state::Changelog;
-use crate::topology::{NodeId, TopicName};
+use crate::topology::NodeId;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -79,7 +80,7 @@ impl StreamsBuilder {
         let table = StoredTable::new(store, serdes, Flag::default());
         let (written, topic) = (table.clone(), topic.to_string());
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
-            let topics = vec![TopicName::User(topic)];
+            let topics = (&topic).selected();
             let source = source(writer, &source_name, topics, nullable(as_they_are(consumed)));
             let node = write_source(writer, name, source, &written);
             let mut spec = materialized.table_spec(&written.store, writer.defaults.engine);
@@ -126,7 +127,7 @@ impl StreamsBuilder {
         let (source_name, name) = names(&self.graph, consumed.name.as_deref());
         let (added, topic) = (store.clone(), topic.to_string());
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
-            let source = source(writer, &source_name, vec![TopicName::User(topic)], as_they_are(consumed));
+            let source = source(writer, &source_name, (&topic).selected(), as_they_are(consumed));
             let mut spec = added.spec(writer.defaults.engine);
             (spec.changelog, spec.cached) = (Changelog::None, false);
             let stores = [spec.name.clone()];

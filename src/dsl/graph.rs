@@ -5,10 +5,11 @@
 
 use super::optimize;
 use super::repartition::Repartition;
+use super::topics::SelectedTopics;
 use super::writer::{Defaults, Writer};
 use crate::config::Optimization;
 use crate::error::{Error, Kind, Result};
-use crate::topology::{NodeId, TopicName, Topology};
+use crate::topology::{NodeId, Topology};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -29,7 +30,7 @@ pub(crate) enum Role {
     #[default]
     Plain,
     /// It reads topics: nodes that read the same ones become one.
-    StreamSource(Vec<TopicName>),
+    StreamSource(SelectedTopics),
     /// It gives records a new key.
     KeyChanging,
     /// It gives records a new value.

@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, GraphId, GraphNode};
 use super::table_node::{Flag, TableNode, View};
+use super::topics::Topics;
 use super::writer::Writer;
 use super::{Consumed, KStream, Materialized, nullable, source};
 use crate::operators::Build;
@@ -11,7 +12,7 @@ use crate::operators::table_source::{TableSource, ToStream};
 use crate::operators::table_store::{TableOut, TableStore};
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
-use crate::topology::{NodeId, TopicName};
+use crate::topology::NodeId;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -123,7 +124,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let (written, topic) = (table.clone(), topic.to_string());
         let versioned = Some(materialized.history_ms.is_some());
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
-            let source = source(writer, &source_name, vec![TopicName::User(topic.clone())], nullable(consumed));
+            let source = source(writer, &source_name, (&topic).selected(), nullable(consumed));
             let node = write_source(writer, name, source, &written);
             if materialized.name.is_none() {
                 writer.unnamed_store(&written.store);

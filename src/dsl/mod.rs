@@ -21,6 +21,7 @@ mod table_join;
 mod table_node;
 mod table_values;
 mod to_table;
+mod topics;
 mod windowed;
 mod windowed_table;
 mod writer;
@@ -37,6 +38,7 @@ pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, Table
 pub use process::Processing;
 pub use stream_stream::StreamJoined;
 pub use suppress::{BufferConfig, Suppressed};
+pub use topics::{SelectedTopics, Topics};
 pub use windowed::{SessionWindowed, SessionWindowedKStream, TimeWindowed, TimeWindowedKStream, WindowedBy};
 pub use writer::Defaults;
 
@@ -47,7 +49,7 @@ use crate::operators::source::Decode;
 use crate::operators::{ErasedPort, join_children};
 use crate::record::Data;
 use crate::serdes::Optional;
-use crate::topology::{Node, NodeId, NodeKind, Source, TopicName, Topology};
+use crate::topology::{Node, NodeId, NodeKind, Source, Topology};
 use graph::{Graph, GraphNode, Role};
 use std::sync::Arc;
 use writer::Writer;
@@ -73,36 +75,6 @@ pub struct StreamsBuilder {
     defaults: Defaults,
 }
 
-/// The topics that a stream reads: one, or several.
-pub trait Topics {
-    /// Their names.
-    fn names(self) -> Vec<String>;
-}
-
-impl Topics for &str {
-    fn names(self) -> Vec<String> {
-        vec![self.into()]
-    }
-}
-
-impl Topics for &String {
-    fn names(self) -> Vec<String> {
-        vec![self.clone()]
-    }
-}
-
-impl<S: Into<String>> Topics for Vec<S> {
-    fn names(self) -> Vec<String> {
-        self.into_iter().map(Into::into).collect()
-    }
-}
-
-impl<S: Into<String>, const N: usize> Topics for [S; N] {
-    fn names(self) -> Vec<String> {
-        self.into_iter().map(Into::into).collect()
-    }
-}
-
 impl StreamsBuilder {
     /// An empty builder.
     pub fn new() -> Self {
@@ -114,7 +86,10 @@ impl StreamsBuilder {
         Self { graph: Graph::default(), defaults }
     }
 
-    /// Reads a topic, or several, as a stream: every record counts for itself.
+    /// Reads a topic, or several, or all that match a [`TopicPattern`], as a stream: every record counts for itself.
+    ///
+    /// Topics that match a pattern are read as soon as they are there, from their beginning unless the group has been
+    /// there; how soon a new one is noticed `metadata.max.age.ms` says.
     ///
     /// ```
     /// use watersmeet::prelude::*;
@@ -124,7 +99,7 @@ impl StreamsBuilder {
     /// ```
     pub fn stream<K: Data, V: Data>(&self, topics: impl Topics, consumed: Consumed<K, V>) -> KStream<K, V> {
         let name = self.graph.name_or(consumed.name.as_deref(), "KSTREAM-SOURCE");
-        let topics: Vec<TopicName> = topics.names().into_iter().map(TopicName::User).collect();
+        let topics = topics.selected();
         let serdes = (Some(consumed.key.clone()), Some(consumed.value.clone()));
         let role = Role::StreamSource(topics.clone());
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| source(writer, name, topics, consumed);
@@ -173,9 +148,10 @@ impl StreamsBuilder {
 fn source<K: Data, V: Data>(
     writer: &mut Writer,
     name: &str,
-    topics: Vec<TopicName>,
+    topics: SelectedTopics,
     consumed: Consumed<K, V>,
 ) -> NodeId {
+    let (topics, pattern) = topics.split();
     let Consumed { key, value, timestamps, ready_first, .. } = consumed;
     let make = move |build: &mut Build, children: Vec<ErasedPort>| {
         Box::new(Decode::new(
@@ -186,7 +162,7 @@ fn source<K: Data, V: Data>(
             join_children::<K, V>(children),
         )) as Box<dyn Source>
     };
-    let kind = NodeKind::Source { topics, bootstrap: ready_first, make: Arc::new(make) };
+    let kind = NodeKind::Source { topics, pattern, bootstrap: ready_first, make: Arc::new(make) };
     writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })
 }
 

@@ -4,6 +4,7 @@
 
 use super::graph::{GraphId, GraphNode, Growing, Role};
 use super::repartition::Repartition;
+use super::topics::SelectedTopics;
 use crate::error::{Error, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,14 +57,14 @@ pub(super) fn merge_sources(growing: &mut Growing) -> Result {
     let mut readers: BTreeMap<String, GraphId> = BTreeMap::new();
     for source in growing.roots.clone() {
         let Role::StreamSource(topics) = &growing.node(source).role else { continue };
-        let topics: BTreeSet<String> = topics.iter().map(|topic| topic.plain().to_string()).collect();
+        let topics: BTreeSet<String> = read(topics);
         let known: Option<GraphId> = topics.iter().find_map(|topic| readers.get(topic).copied());
         let Some(first) = known else {
             readers.extend(topics.into_iter().map(|topic| (topic, source)));
             continue;
         };
         let Role::StreamSource(others) = &growing.node(first).role else { continue };
-        if others.iter().map(|topic| topic.plain().to_string()).collect::<BTreeSet<_>>() != topics {
+        if read(others) != topics {
             let what = "Two source nodes are subscribed to overlapping but not equal input topics";
             return Err(Error::new(Kind::Topology, what).hint("read each topic in one `stream`, and merge the streams"));
         }
@@ -77,6 +78,14 @@ pub(super) fn merge_sources(growing: &mut Growing) -> Result {
         }
     }
     Ok(())
+}
+
+/// The names, or the pattern with a mark that no name has.
+fn read(topics: &SelectedTopics) -> BTreeSet<String> {
+    match topics {
+        SelectedTopics::Named(names) => names.iter().cloned().collect(),
+        SelectedTopics::Matching(pattern) => [format!("/{}/", pattern.as_str())].into(),
+    }
 }
 
 /// What processors of the user's own change, as far as the merging of repartition topics goes: nothing, to Kafka Streams. Where

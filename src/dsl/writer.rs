@@ -212,6 +212,17 @@ impl Writer {
                 }
             }
         }
+        for node in nodes {
+            let Some(pattern) = node.source_pattern() else { continue };
+            if let Some((topic, other)) =
+                readers.iter().find(|(topic, _)| matches!(topic, TopicName::User(name) if pattern.matches(name)))
+            {
+                let what = format!("pattern {} of {} matches a topic that {other} reads", pattern.as_str(), node.name);
+                return Err(Error::new(Kind::Topology, what)
+                    .topic(topic.plain())
+                    .hint("let the pattern leave that topic out, or read it by the pattern alone"));
+            }
+        }
         Ok(self.topology)
     }
 }

@@ -12,6 +12,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
 use std::collections::BTreeMap;
@@ -48,6 +49,15 @@ impl Admin for KafkaAdmin {
             }
         };
         names.iter().map(look_up).collect()
+    }
+
+    fn all_topics(&mut self) -> Result<BTreeMap<String, TopicInfo>> {
+        let client = client::create(&self.config, RDKafkaType::RD_KAFKA_CONSUMER)?;
+        let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT);
+        let metadata = metadata.map_err(|e| code::from_rdkafka(e, "listing topics"))?;
+        let there = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        let info = |topic: &MetadataTopic| TopicInfo { partitions: topic.partitions().len() as i32 };
+        Ok(there.map(|topic| (topic.name().to_string(), info(topic))).collect())
     }
 
     fn create_topics(&mut self, topics: &[NewTopic]) -> Result {

@@ -129,6 +129,10 @@ impl Admin for MockAdmin {
         Ok(names.iter().map(|name| if known.contains_key(name) { found.next().flatten() } else { None }).collect())
     }
 
+    fn all_topics(&mut self) -> Result<BTreeMap<String, TopicInfo>> {
+        self.kafka.all_topics()
+    }
+
     fn create_topics(&mut self, topics: &[NewTopic]) -> Result {
         topics.iter().try_for_each(|topic| self.cluster.create_topic(&topic.name, topic.partitions))
     }

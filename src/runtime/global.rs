@@ -67,7 +67,9 @@ impl GlobalTask {
         }
         let mut hooks = Hooks::default();
         let (sources, _) = make_ports(app, &app.plan.global.nodes, specs, &mut cx, &mut hooks);
-        let topics: Vec<String> = sources.iter().flat_map(|(topics, _)| topics.clone()).collect();
+        let (nodes, sources): (Vec<NodeId>, Vec<Box<dyn Source>>) = sources.into_iter().unzip();
+        let read = |node: &NodeId| app.plan.topology.nodes[node.0].source_topics();
+        let topics: Vec<String> = nodes.iter().flat_map(read).map(|topic| topic.plain().to_string()).collect();
         let mut consumer = app.broker.consumer(Role::Global, app.isolation())?;
         let (mut inputs, mut ends, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for (topic, info) in topics.iter().zip(app.broker.admin()?.topics(&topics)?) {
@@ -79,7 +81,7 @@ impl GlobalTask {
             let partitions = (0..info.partitions).map(|p| TopicPartition::new(topic.as_str(), p));
             let partitions: Vec<TopicPartition> = partitions.collect();
             let bounds = consumer.offset_bounds(&partitions)?;
-            let source = sources.iter().position(|(topics, _)| topics.contains(topic)).unwrap_or(0);
+            let source = app.plan.source_of(&nodes, topic, &app.config.application_id).unwrap_or(0);
             let store = store_of(app, topic);
             let positions = positions(&mut cx.state, store, &partitions, &bounds)?;
             for ((partition, bounds), position) in partitions.into_iter().zip(bounds).zip(positions) {
@@ -89,9 +91,9 @@ impl GlobalTask {
             }
         }
         consumer.assign(&starts)?;
-        let sources: Vec<Box<dyn Source>> = sources.into_iter().map(|(_, source)| source).collect();
         // It never waits for a record of another topic: there is no time among them.
-        let mut task = Task::new(id, inputs, sources, cx, -1);
+        let mut task = Task::new(id, sources, cx, -1);
+        task.inputs = inputs;
         task.hooks = hooks;
         task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
         task.restored()?;

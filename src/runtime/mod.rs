@@ -22,6 +22,7 @@ mod supervisor;
 mod task;
 mod task_init;
 pub mod thread;
+mod topics;
 mod verify;
 
 pub use listeners::{Listeners, RestoreListener};
@@ -47,6 +48,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use supervisor::Supervisor;
 use thread::{App, Driven};
+use topics::Topics;
 
 /// A running topology: the client. Source: `KafkaStreams`.
 ///
@@ -284,7 +286,7 @@ pub(crate) fn app(
         budget,
         exposed: Arc::default(),
         instances: Mutex::default(),
-        partition_counts: Mutex::default(),
+        topics: Topics::default(),
         purge,
         restore_listener: None,
         leaves,

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::topology::internal_topics::Purpose;
 use crate::topology::split::{self, SubTopology, all_in_one, sub_topologies};
-use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, Topology};
+use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, TopicPattern, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,8 +15,10 @@ use std::sync::Arc;
 pub(crate) struct Plan {
     pub(crate) topology: Topology,
     pub(crate) sub_topologies: Vec<SubTopology>,
-    /// Source topics per sub-topology, by their names on the broker; none of those that fill global stores.
-    pub(crate) inputs: Inputs,
+    /// The source topics that sub-topologies name, by their names on the broker; none of those that fill global stores.
+    named: Inputs,
+    /// The application's own topics, which no pattern matches.
+    own: BTreeSet<String>,
     /// What fills the global stores.
     pub(crate) global: SubTopology,
     /// One task runs all of it: so every topic that it makes has as many partitions as those that it reads.
@@ -31,14 +33,84 @@ impl Plan {
             true => Vec::new(),
             false => s.source_topics.iter().map(|t| t.on_broker(application_id).into()).collect(),
         };
-        let inputs = sub_topologies.iter().map(topics).collect();
+        let named = sub_topologies.iter().map(topics).collect();
         let global = split::global(&topology)?;
-        Ok(Self { topology, sub_topologies, inputs, global, in_one })
+        let own = topology.internal_topic_specs(application_id).into_iter().map(|topic| topic.name).collect();
+        Ok(Self { topology, sub_topologies, named, own, global, in_one })
     }
 
-    /// Every source topic, once.
-    pub(crate) fn source_topics(&self) -> BTreeSet<Arc<str>> {
-        self.inputs.iter().flatten().cloned().collect()
+    /// Source topics per sub-topology: those that it names, and of `counts` those that match its patterns.
+    pub(crate) fn inputs(&self, counts: &BTreeMap<Arc<str>, i32>) -> Inputs {
+        let inputs = self.sub_topologies.iter().zip(&self.named).map(|(sub, named)| {
+            let matches = |topic: &&Arc<str>| sub.source_patterns.iter().any(|pattern| pattern.matches(topic));
+            let more = counts.keys().filter(|topic| !named.contains(topic) && self.may_match(topic)).filter(matches);
+            named.iter().chain(more).cloned().collect()
+        });
+        inputs.collect()
+    }
+
+    /// Whether there is nothing for stream threads to do.
+    pub(crate) fn has_only_global_stores(&self) -> bool {
+        self.sub_topologies.iter().all(|sub| sub.global)
+    }
+
+    /// Whether any source takes topics by a pattern.
+    pub(crate) fn has_patterns(&self) -> bool {
+        self.sub_topologies.iter().any(|sub| !sub.source_patterns.is_empty())
+    }
+
+    /// Whether tasks of this sub-topology may have to wait until the group knows all topics.
+    pub(crate) fn is_patient(&self, sub_topology: usize) -> bool {
+        !self.sub_topologies[sub_topology].source_patterns.is_empty()
+    }
+
+    /// Whether a source names this topic.
+    pub(crate) fn names(&self, topic: &str) -> bool {
+        self.named.iter().flatten().any(|named| **named == *topic)
+    }
+
+    /// Whether a source reads the topic of this name, were it there.
+    pub(crate) fn reads(&self, topic: &str) -> bool {
+        self.names(topic) || self.pattern_of(topic).is_some()
+    }
+
+    /// The pattern that this topic is read by.
+    pub(crate) fn pattern_of(&self, topic: &str) -> Option<&TopicPattern> {
+        let mut patterns = self.sub_topologies.iter().flat_map(|sub| &sub.source_patterns);
+        patterns.find(|pattern| pattern.matches(topic)).filter(|_| self.may_match(topic))
+    }
+
+    /// Neither Kafka's internal topics nor the application's are meant by a pattern, nor are those with a name of their own.
+    fn may_match(&self, topic: &str) -> bool {
+        !topic.starts_with("__") && !self.own.contains(topic) && !self.names(topic)
+    }
+
+    /// Which of these sources reads `topic`: one that names it, else one whose pattern it matches.
+    pub(crate) fn source_of(&self, sources: &[NodeId], topic: &str, application_id: &str) -> Option<usize> {
+        let node = |source: &NodeId| &self.topology.nodes[source.0];
+        let names = |s: &NodeId| node(s).source_topics().iter().any(|named| named.on_broker(application_id) == topic);
+        let matches = |s: &NodeId| node(s).source_pattern().is_some_and(|pattern| pattern.matches(topic));
+        sources.iter().position(names).or_else(|| sources.iter().position(matches))
+    }
+
+    /// Those of the broker's topics that match a pattern, with their partitions.
+    pub(crate) fn matching(&self, admin: &mut dyn Admin) -> Result<BTreeMap<Arc<str>, i32>> {
+        if !self.has_patterns() {
+            return Ok(BTreeMap::new());
+        }
+        let all = admin.all_topics()?.into_iter().map(|(topic, info)| (topic.into(), info.partitions));
+        Ok(self.matching_of(&all.collect()))
+    }
+
+    /// Those of `topics` that match a pattern.
+    pub(crate) fn matching_of(&self, topics: &BTreeMap<Arc<str>, i32>) -> BTreeMap<Arc<str>, i32> {
+        let matched = topics.iter().filter(|(topic, _)| self.pattern_of(topic).is_some());
+        matched.map(|(topic, count)| (topic.clone(), *count)).collect()
+    }
+
+    /// Every source topic that is named, once.
+    fn source_topics(&self) -> BTreeSet<Arc<str>> {
+        self.named.iter().flatten().cloned().collect()
     }
 
     /// Topics that sinks write to, and the dead-letter topic.
@@ -51,7 +123,7 @@ impl Plan {
     }
 
     /// The sets of source topics that one store brings together: their partitions must agree.
-    fn copartitioned(&self, application_id: &str) -> Vec<BTreeSet<Arc<str>>> {
+    fn copartitioned(&self, application_id: &str, counts: &BTreeMap<Arc<str>, i32>) -> Vec<BTreeSet<Arc<str>>> {
         let users = |store: &str| {
             let uses = |n: &usize| self.topology.nodes[*n].stores.iter().any(|s| s == store);
             (0..self.topology.nodes.len()).filter(uses).map(NodeId).collect::<Vec<_>>()
@@ -65,7 +137,10 @@ impl Plan {
         };
         let declared = self.topology.copartitioned.iter().map(|group| {
             let topics = group.iter().flat_map(|source| self.topology.nodes[source.0].source_topics());
-            topics.map(|topic| topic.on_broker(application_id).into()).collect::<BTreeSet<Arc<str>>>()
+            let named = topics.map(|topic| topic.on_broker(application_id).into());
+            let patterns = group.iter().filter_map(|source| self.topology.nodes[source.0].source_pattern());
+            let matches = |topic: &&Arc<str>| self.may_match(topic) && patterns.clone().any(|p| p.matches(topic));
+            named.chain(counts.keys().filter(matches).cloned()).collect::<BTreeSet<Arc<str>>>()
         });
         let local = self.topology.stores.keys().filter(|store| !self.topology.global_stores.contains(*store));
         local.map(sources).chain(declared).collect()
@@ -111,7 +186,7 @@ impl Plan {
                 None => drop(open.insert(name.clone())),
             }
         }
-        let groups = self.copartitioned(application_id);
+        let groups = self.copartitioned(application_id, counts);
         while !open.is_empty() {
             let find = |whole| {
                 let count = |topic: &Arc<str>| self.upstream_count(application_id, topic, counts, whole);
@@ -121,6 +196,10 @@ impl Plan {
             if found.is_empty() {
                 // The two topics of a foreign-key join are above each other.
                 found = find(false);
+            }
+            if found.is_empty() && self.has_patterns() {
+                // What is above them is not there yet.
+                break;
             }
             if found.is_empty() {
                 let list: Vec<_> = open.iter().map(ToString::to_string).collect();
@@ -154,9 +233,9 @@ impl Plan {
         whole: bool,
     ) -> Option<i32> {
         let mut above = BTreeSet::new();
-        for sub in &self.sub_topologies {
+        for (sub, inputs) in self.sub_topologies.iter().zip(self.inputs(counts)) {
             if sub.sink_topics.iter().any(|sink| *sink.on_broker(application_id) == **topic) {
-                above.extend(sub.source_topics.iter().map(|source| Arc::<str>::from(source.on_broker(application_id))));
+                above.extend(inputs);
             }
         }
         let known: Vec<i32> = above.iter().filter_map(|topic| counts.get(topic).copied()).collect();
@@ -178,6 +257,7 @@ impl Plan {
             let info = info.ok_or_else(|| missing(topic, "source"))?;
             counts.insert(topic.clone(), info.partitions);
         }
+        counts.extend(self.matching(admin)?);
         self.count_repartitions(&config.application_id, &internal, &mut counts)?;
         let written: Vec<String> = self.written_topics(config).into_iter().collect();
         for (topic, info) in written.iter().zip(admin.topics(&written)?) {
@@ -185,10 +265,11 @@ impl Plan {
                 return Err(missing(topic, "output"));
             }
         }
-        for group in self.copartitioned(&config.application_id) {
-            let different: BTreeSet<i32> = group.iter().map(|topic| counts[topic]).collect();
+        for group in self.copartitioned(&config.application_id, &counts) {
+            let different: BTreeSet<i32> = group.iter().filter_map(|topic| counts.get(topic).copied()).collect();
             if different.len() > 1 {
-                let list: Vec<_> = group.iter().map(|topic| format!("{topic}={}", counts[topic])).collect();
+                let counted = group.iter().filter_map(|topic| Some(format!("{topic}={}", counts.get(topic)?)));
+                let list: Vec<_> = counted.collect();
                 return Err(Error::new(
                     Kind::Topology,
                     format!(
@@ -207,7 +288,8 @@ impl Plan {
     /// How many tasks have a store of that name: the partitions of its changelog.
     pub(crate) fn store_partitions(&self, store: Option<&str>, counts: &BTreeMap<Arc<str>, i32>) -> i32 {
         let has_it = |sub: &&SubTopology| sub.stores.iter().any(|name| Some(name.as_str()) == store);
-        let inputs = self.sub_topologies.iter().find(has_it).map(|sub| &self.inputs[sub.id]);
+        let inputs = self.inputs(counts);
+        let inputs = self.sub_topologies.iter().find(has_it).map(|sub| &inputs[sub.id]);
         inputs.into_iter().flatten().filter_map(|topic| counts.get(topic).copied()).max().unwrap_or(0)
     }
 
@@ -225,6 +307,10 @@ impl Plan {
                 Purpose::Repartition => counts.get(&*spec.name).copied().unwrap_or(0),
                 Purpose::Changelog => self.store_partitions(spec.store.as_deref(), counts),
             };
+            if partitions == 0 && self.has_patterns() {
+                // Nothing that matches is there yet.
+                continue;
+            }
             let replication = config.replication_factor;
             wanted.push(NewTopic { name: spec.name, partitions, replication, config: spec.config });
         }

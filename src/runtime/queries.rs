@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::partitioner::partition_for_key;
 use crate::state::query::{self, Found, Level, Query};
 use crate::state::{StoreId, StoreSpec, TaskState};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::scan::Scan;
@@ -106,8 +106,9 @@ impl StoreBytes {
     }
 
     /// The topics that its tasks read.
-    pub(super) fn inputs(&self) -> &[Arc<str>] {
-        self.sub_topology.map_or(&[], |sub| &self.app.plan.inputs[sub])
+    pub(super) fn inputs(&self) -> Vec<Arc<str>> {
+        let inputs = self.app.topics.known().map(|known| known.inputs.clone());
+        self.sub_topology.zip(inputs).map(|(sub, inputs)| inputs[sub].clone()).unwrap_or_default()
     }
 
     /// Sets which writes are seen.
@@ -124,8 +125,8 @@ impl StoreBytes {
 
     /// How many partitions the store has, on all instances together; `None` before the topics have been looked at.
     pub fn partitions(&self) -> Option<i32> {
-        let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions = self.app.plan.store_partitions(Some(&self.spec.name), counts.as_ref()?);
+        let known = self.app.topics.known()?;
+        let partitions = self.app.plan.store_partitions(Some(&self.spec.name), &known.counts);
         Some(partitions).filter(|partitions| *partitions > 0)
     }
 

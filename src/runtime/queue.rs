@@ -136,6 +136,13 @@ impl Input {
         Ok(self.head.as_ref().map(|head| head.timestamp_ms))
     }
 
+    /// Makes the head the first of those that wait.
+    pub(crate) fn put_back(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.queue.push_front(head.raw);
+        }
+    }
+
     /// Takes the record to process next.
     pub(crate) fn take(&mut self) -> Option<Head> {
         let head = self.head.take();

@@ -9,20 +9,21 @@ use super::thread::{Clients, Phase, StreamThread};
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 impl StreamThread {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result {
         tracing::info!(thread = self.number, "assigned {}", list(partitions));
         self.set_state(ThreadState::PartitionsAssigned);
+        self.owned.extend(partitions.iter().cloned());
+        // Those for which there is no task yet: all but those of tasks that waited for the rest of their partitions.
+        let partitions = &self.without_task();
         if partitions.is_empty() {
             self.close_tasks(|task| task.state == TaskStateName::Suspended, true);
             self.running_if_all_are();
             return Ok(());
         }
-        self.owned.extend(partitions.iter().cloned());
-        let counts = self.app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wanted = assignment::tasks(&self.owned, &self.app.plan.inputs, &counts.unwrap_or_default())?;
+        let Some(known) = self.app.topics.known() else { return Ok(()) };
+        let wanted = assignment::tasks(&self.owned, &known, |sub| self.app.plan.is_patient(sub))?;
         let committed = self.clients.consumer.committed(partitions)?;
         let mut positions = Positions::new();
         for (tp, committed) in partitions.iter().zip(&committed) {
@@ -31,13 +32,24 @@ impl StreamThread {
         }
         self.take_up_suspended(&wanted, &positions);
         for (id, inputs) in wanted {
-            if !self.tasks.contains_key(&id) {
-                let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
-                self.tasks.insert(id, task);
+            match self.tasks.get_mut(&id) {
+                Some(task) => {
+                    // A topic has come that matches a pattern.
+                    let new: Vec<TopicPartition> = inputs.into_iter().filter(|tp| !task.reads(tp)).collect();
+                    task_init::add_inputs(&self.app, &mut self.clients, task, &new, &positions)?;
+                }
+                None => {
+                    let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
+                    self.tasks.insert(id, task);
+                }
             }
         }
-        let start: Vec<_> =
-            positions.iter().map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
+        let waiting = self.without_task();
+        if !waiting.is_empty() {
+            tracing::warn!(thread = self.number, "{} wait for the rest of their tasks", list(&waiting));
+        }
+        let start = positions.iter().filter(|(tp, _)| !waiting.contains(tp));
+        let start: Vec<_> = start.map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
         self.clients.consumer.assign(&start)?;
         let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
         let hold: Vec<TopicPartition> =
@@ -47,6 +59,13 @@ impl StreamThread {
         }
         self.running_if_all_are();
         Ok(())
+    }
+
+    /// The partitions that it owns and that no task reads.
+    fn without_task(&self) -> Vec<TopicPartition> {
+        let open = || self.tasks.values().filter(|task| task.state != TaskStateName::Suspended);
+        let read = |tp: &&TopicPartition| open().any(|task| task.reads(tp));
+        self.owned.iter().filter(|tp| !read(tp)).cloned().collect()
     }
 
     pub(super) fn revoking(&mut self, partitions: &[TopicPartition]) -> Result {
@@ -108,7 +127,13 @@ impl StreamThread {
         for tp in partitions {
             self.owned.remove(tp);
         }
-        self.close_tasks(|task| task.inputs.iter().any(|input| partitions.contains(&input.partition)), clean);
+        let gone = |task: &Task| task.inputs.iter().any(|input| partitions.contains(&input.partition));
+        if clean && self.app.plan.has_patterns() {
+            // Of a task that reads topics by a pattern one topic may go and the others stay.
+            let stays = |task: &&mut Task| gone(task) && task.inputs.iter().any(|i| !partitions.contains(&i.partition));
+            self.tasks.values_mut().filter(stays).for_each(|task| task.give_up(partitions));
+        }
+        self.close_tasks(gone, clean);
     }
 
     /// Closes tasks: clean ones have been committed, dirty ones forget what has not.

@@ -119,7 +119,7 @@ struct Crew {
 impl Crew {
     fn spawn_all(&mut self, app: &Arc<App>, messages: &Sender<Message>) {
         // Where only global stores are filled there is nothing for stream threads to do.
-        if app.plan.source_topics().is_empty() {
+        if app.plan.has_only_global_stores() {
             app.shared.transition(State::Running, "the global stores are complete");
             return;
         }
@@ -151,7 +151,7 @@ impl Crew {
     /// Starts a stream thread with the lowest free number.
     fn add(&mut self, app: &Arc<App>, messages: &Sender<Message>) -> Option<String> {
         let is_up = matches!(app.shared.state(), State::Running | State::Rebalancing);
-        if !is_up || app.shared.is_stopping() || app.plan.source_topics().is_empty() {
+        if !is_up || app.shared.is_stopping() || app.plan.has_only_global_stores() {
             return None;
         }
         if self.global_ready.is_some() {
@@ -324,7 +324,8 @@ fn probe_broker(app: &Arc<App>, last: &mut Instant, asking: &Arc<AtomicBool>) {
     *last = Instant::now();
     let (app, asking) = (app.clone(), asking.clone());
     named("broker-probe", move || {
-        let topics: Vec<String> = app.plan.source_topics().iter().map(ToString::to_string).collect();
+        let known = app.topics.known();
+        let topics: Vec<String> = known.iter().flat_map(|k| k.subscription()).map(|t| t.to_string()).collect();
         if app.broker.admin().and_then(|mut admin| admin.topics(&topics)).is_ok() {
             app.shared.broker_trouble(None);
         }

@@ -14,7 +14,7 @@ use crate::record::Timestamp;
 use crate::state::StoreId;
 use crate::state::directory::TaskDirectory;
 use crate::state::restore::Restore;
-use crate::topology::Source;
+use crate::topology::{NodeId, Source};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +43,8 @@ pub(crate) struct Task {
     pub(crate) state: TaskStateName,
     pub(crate) inputs: Vec<Input>,
     pub(crate) sources: Vec<Box<dyn Source>>,
+    /// The nodes of its sources, and whether each goes first.
+    pub(crate) source_nodes: Vec<(NodeId, bool)>,
     pub(crate) cx: Cx,
     /// `max.task.idle.ms`.
     pub(crate) idle_max_ms: i64,
@@ -68,13 +70,14 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(id: TaskId, inputs: Vec<Input>, sources: Vec<Box<dyn Source>>, cx: Cx, idle_max_ms: i64) -> Self {
+    pub(crate) fn new(id: TaskId, sources: Vec<Box<dyn Source>>, cx: Cx, idle_max_ms: i64) -> Self {
         let state = TaskStateName::Created;
         Self {
             id,
             state,
-            inputs,
+            inputs: Vec::new(),
             sources,
+            source_nodes: Vec::new(),
             cx,
             idle_max_ms,
             ready: Ready::default(),
@@ -100,6 +103,15 @@ impl Task {
         if self.inputs[input].push(record) {
             self.arrived.push(input);
         }
+    }
+
+    /// Gives up the inputs of these partitions, which have been committed; the others go on.
+    pub(crate) fn give_up(&mut self, partitions: &[TopicPartition]) {
+        self.inputs.retain(|input| !partitions.contains(&input.partition));
+        self.inputs.iter_mut().for_each(Input::put_back);
+        // The numbers of the inputs have changed: what waits is chosen, and decoded, anew.
+        self.ready = Ready::default();
+        self.arrived = (0..self.inputs.len()).filter(|i| self.inputs[*i].len() > 0).collect();
     }
 
     /// Processes records as far as `limits` let it, in the order of their timestamps across the inputs, and hands what they

@@ -61,28 +61,43 @@ pub(super) fn open(
     let mut hooks = Hooks::default();
     cx.changelogs.resize(all.len(), None);
     let (sources, bootstrap) = make_ports(app, nodes, &all, &mut cx, &mut hooks);
-    let mut inputs = Vec::new();
-    for tp in partitions {
-        let known = positions.get(tp).cloned().flatten();
-        let (offset, Metadata { time_ms, closed_ms }) = known.unwrap_or_else(|| (0, Metadata::unknown()));
-        for (spec, closed) in specs.iter().zip(&mut cx.closed_ms) {
-            *closed = (*closed).max(closed_ms.get(&spec.name).copied());
-        }
-        cx.stream_time_ms = cx.stream_time_ms.max(time_ms);
-        let source = sources.iter().position(|(topics, _)| topics.iter().any(|t| **t == *tp.topic)).unwrap_or(0);
-        let mut input = Input::new(tp.clone(), source, offset, time_ms);
-        input.bootstrap = bootstrap[source];
-        inputs.push(input);
-    }
-    set_barrier(clients, &mut inputs)?;
-    let sources: Vec<Box<dyn Source>> = sources.into_iter().map(|(_, source)| source).collect();
-    let mut task = Task::new(id, inputs, sources, cx, app.config.max_task_idle_ms);
+    let (nodes, sources): (Vec<NodeId>, Vec<Box<dyn Source>>) = sources.into_iter().unzip();
+    let mut task = Task::new(id, sources, cx, app.config.max_task_idle_ms);
+    task.source_nodes = nodes.into_iter().zip(bootstrap).collect();
     task.changelogs = changelogs;
     task.hooks = hooks;
     task.directory = dir;
     task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
+    add_inputs(app, clients, &mut task, partitions, positions)?;
     start_restore(app, clients, &mut task, &specs, positions)?;
     Ok(task)
+}
+
+/// Adds the inputs of these partitions to a task, from where the group has committed.
+pub(super) fn add_inputs(
+    app: &App,
+    clients: &mut Clients,
+    task: &mut Task,
+    partitions: &[TopicPartition],
+    positions: &Positions,
+) -> Result {
+    let mut inputs = Vec::new();
+    let (nodes, first): (Vec<NodeId>, Vec<bool>) = task.source_nodes.iter().copied().unzip();
+    for tp in partitions {
+        let known = positions.get(tp).cloned().flatten();
+        let (offset, Metadata { time_ms, closed_ms }) = known.unwrap_or_else(|| (0, Metadata::unknown()));
+        for (store, closed) in task.stores.iter().zip(&mut task.cx.closed_ms) {
+            *closed = (*closed).max(closed_ms.get(store).copied());
+        }
+        task.cx.stream_time_ms = task.cx.stream_time_ms.max(time_ms);
+        let source = app.plan.source_of(&nodes, &tp.topic, &app.config.application_id).unwrap_or(0);
+        let mut input = Input::new(tp.clone(), source, offset, time_ms);
+        input.bootstrap = first[source];
+        inputs.push(input);
+    }
+    set_barrier(clients, &mut inputs)?;
+    task.inputs.extend(inputs);
+    Ok(())
 }
 
 /// What the nodes of one task share, before anything is said of changelogs and dead letters.
@@ -117,15 +132,11 @@ pub(super) fn context(app: &App, id: TaskId, state: TaskState, specs: &[StoreSpe
     }
 }
 
-/// Makes the ports of all nodes, children before parents, and returns the sources with the topics that each reads.
-#[allow(clippy::type_complexity)]
-pub(super) fn make_ports(
-    app: &App,
-    nodes: &[NodeId],
-    specs: &[StoreSpec],
-    cx: &mut Cx,
-    hooks: &mut Hooks,
-) -> (Vec<(Vec<String>, Box<dyn Source>)>, Vec<bool>) {
+/// The sources of a task with their nodes, and which of them go first.
+type Sources = (Vec<(NodeId, Box<dyn Source>)>, Vec<bool>);
+
+/// Makes the ports of all nodes, children before parents, and returns the sources.
+pub(super) fn make_ports(app: &App, nodes: &[NodeId], specs: &[StoreSpec], cx: &mut Cx, hooks: &mut Hooks) -> Sources {
     let topology = &app.plan.topology;
     let application_id = app.config.application_id.as_str();
     let stores: BTreeMap<String, StoreId> =
@@ -146,9 +157,8 @@ pub(super) fn make_ports(
         let mut build =
             Build { node: node_name, stores: &stores, outbox, application_id, cached: &cached, hooks, children: names };
         match &node.kind {
-            NodeKind::Source { topics, bootstrap: first, make } => {
-                let topics = topics.iter().map(|t| t.on_broker(application_id)).collect();
-                sources.push((topics, make(&mut build, children)));
+            NodeKind::Source { bootstrap: first, make, .. } => {
+                sources.push((n, make(&mut build, children)));
                 bootstrap.push(*first);
             }
             NodeKind::Processor(recipe) | NodeKind::Sink { recipe, .. } => {

@@ -12,6 +12,7 @@ use super::queue::Input;
 use super::shared::Shared;
 use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
+use super::topics::{KnownTopics, Topics};
 use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -23,7 +24,7 @@ use crate::state::directory::StateDirectory;
 use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
@@ -56,8 +57,8 @@ pub(crate) struct App {
     pub(crate) instances: Known,
     /// Set where a test turns the thread.
     pub(crate) driven: Option<Driven>,
-    /// Partition counts of the source topics, as the first thread that asked found them.
-    pub(crate) partition_counts: Mutex<Option<BTreeMap<Arc<str>, i32>>>,
+    /// The source topics.
+    pub(crate) topics: Topics,
     pub(crate) purge: Purge,
     /// Who is told of restores.
     pub(crate) restore_listener: Option<Arc<dyn RestoreListener>>,
@@ -120,6 +121,8 @@ pub struct StreamThread {
     pub(super) global: Option<GlobalTask>,
     pub(super) cache: CacheBudget,
     pub(super) phase: Phase,
+    /// The topics that it has subscribed to.
+    subscription: Vec<Arc<str>>,
     pub(super) owned: BTreeSet<TopicPartition>,
     pub(super) tasks: BTreeMap<TaskId, Task>,
     pub(super) batch: Batch,
@@ -164,6 +167,7 @@ impl StreamThread {
             global: None,
             cache,
             phase: Phase::Created,
+            subscription: Vec::new(),
             owned: BTreeSet::new(),
             tasks: BTreeMap::new(),
             batch: Batch::default(),
@@ -220,6 +224,8 @@ impl StreamThread {
         if self.phase == Phase::Created {
             self.busy = false;
             self.join_group()?;
+        } else if self.app.plan.has_patterns() {
+            self.follow_patterns(false)?;
         }
         let t0 = self.app.shared.clock.nanos();
         let global = match &mut self.global {
@@ -243,25 +249,42 @@ impl StreamThread {
     /// Looks the topics up (the first thread does it for all), then joins the group.
     fn join_group(&mut self) -> Result {
         let app = self.app.clone();
-        let mut counts = app.partition_counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if app.shared.is_stopping() {
-            // Another thread looked in vain meanwhile, and the client is to end: the next turn sees it.
-            return Ok(());
-        }
-        if counts.is_none() {
-            *counts = Some(app.plan.prepare(&mut *app.broker.admin()?, &app.config)?);
-            app.shared.broker_trouble(None);
-        }
-        drop(counts);
+        let known = app.topics.at_start(&app)?;
         if app.driven.is_some() && self.global.is_none() {
             self.global = GlobalTask::restored(&app)?;
         }
-        let topics: Vec<Arc<str>> = self.app.plan.source_topics().into_iter().collect();
-        if !topics.is_empty() {
-            self.clients.consumer.subscribe(&topics)?;
-        }
         self.phase = Phase::Member;
+        self.subscription.clear();
+        self.subscribe(&known)?;
+        if self.subscription.is_empty() {
+            // Until a topic is there that matches a pattern there is nothing to do.
+            self.set_state(ThreadState::PartitionsAssigned);
+            self.running_if_all_are();
+        }
         Ok(())
+    }
+
+    fn subscribe(&mut self, known: &KnownTopics) -> Result {
+        let topics = known.subscription();
+        if topics != self.subscription {
+            self.clients.consumer.subscribe(&topics)?;
+            self.subscription = topics;
+        }
+        Ok(())
+    }
+
+    /// Subscribes to what matches a pattern and is new, and no longer to what is gone. A look that meets no answer is not
+    /// worth more than a word: another one follows.
+    pub(crate) fn follow_patterns(&mut self, at_once: bool) -> Result {
+        let app = self.app.clone();
+        match app.topics.now(&app, at_once) {
+            Ok(known) => known.map_or(Ok(()), |known| self.subscribe(&known)),
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(thread = self.number, "could not look for topics that match a pattern: {error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn poll(&mut self, figures: &mut TurnFigures) -> Result {
@@ -337,6 +360,7 @@ impl StreamThread {
             }
             Event::Trouble(error) => self.trouble(error),
             Event::TroubleOver => self.app.shared.broker_trouble(None),
+            Event::MissingTopic(topic) if !self.app.plan.names(topic) => self.follow_patterns(true)?,
             Event::MissingTopic(topic) => {
                 return Err(Error::new(Kind::Topology, "a source topic has been deleted")
                     .topic(topic)

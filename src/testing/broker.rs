@@ -467,6 +467,13 @@ impl Admin for MemoryAdmin {
         })
     }
 
+    fn all_topics(&mut self) -> Result<BTreeMap<String, TopicInfo>> {
+        self.0.request(Request::Topics, |state| {
+            let info = |topic: &Topic| TopicInfo { partitions: topic.partitions.len() as i32 };
+            Ok(state.topics.iter().map(|(name, topic)| (name.to_string(), info(topic))).collect())
+        })
+    }
+
     fn create_topics(&mut self, topics: &[NewTopic]) -> Result {
         self.0.request(Request::CreateTopics, |state| {
             for topic in topics {

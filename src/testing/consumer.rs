@@ -191,6 +191,9 @@ fn replaced(member: &str) -> Error {
 impl Consumer for MemoryConsumer {
     fn subscribe(&mut self, topics: &[Arc<str>]) -> Result {
         self.topics = topics.to_vec();
+        if let Some(joined) = self.joined {
+            self.cluster.change(|state| state.group(&self.group).resubscribe(&self.member, joined, topics));
+        }
         Ok(())
     }
 

@@ -291,9 +291,25 @@ impl Inner {
         Ok(())
     }
 
+    /// Lets the thread see topics that match a pattern and have come. Offsets of all topics of a pattern are counted together,
+    /// as Kafka Streams' test driver does.
+    pub(super) fn follow_patterns(&mut self, topic: &str) -> Result {
+        if let Some(pattern) = self.app.plan.pattern_of(topic) {
+            for partition in 0..self.partitions {
+                let topics = self.broker.topics().into_keys().filter(|topic| pattern.matches(topic));
+                let end = topics.map(|topic| self.broker.end_offset(&topic, partition)).max().unwrap_or(0);
+                self.broker.skip_offsets(topic, partition, end - self.broker.end_offset(topic, partition));
+            }
+            let followed = self.thread()?.follow_patterns(true);
+            self.check(followed)?;
+            self.run()?;
+        }
+        Ok(())
+    }
+
     pub(super) fn reads(&self, topic: &str) -> bool {
         let plan = &self.app.plan;
-        plan.source_topics().contains(topic) || plan.global.source_topics.iter().any(|t| t.plain() == topic)
+        plan.reads(topic) || plan.global.source_topics.iter().any(|t| t.plain() == topic)
     }
 
     /// An error ends the thread.

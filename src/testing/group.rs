@@ -68,6 +68,14 @@ impl Group {
         joined
     }
 
+    /// The member reads other topics from now on.
+    pub(super) fn resubscribe(&mut self, name: &str, joined: u64, topics: &[Arc<str>]) {
+        if let Some(member) = self.members.get_mut(name).filter(|member| member.joined == joined) {
+            (member.topics, member.open) = (topics.to_vec(), true);
+            self.generation += 1;
+        }
+    }
+
     /// Removes the member, whose partitions are free at once.
     pub(super) fn leave(&mut self, name: &str, joined: u64) {
         if self.check(name, joined).is_ok() {

@@ -117,6 +117,7 @@ impl<K, V> TestInputTopic<K, V> {
         if !driver.reads(&self.topic) {
             return Err(Error::new(Kind::Topology, "nothing in the topology reads this topic").topic(&*self.topic));
         }
+        driver.follow_patterns(&self.topic)?;
         let (topic, timestamp_ms) = (&self.topic, Some(timestamp_ms));
         driver.broker.append(Outgoing { topic, partition: None, key, value, timestamp_ms, headers })?;
         driver.run()

@@ -2,7 +2,7 @@
 
 use super::java_order::{TreeSet, compare, hash_order};
 use super::split::{SubTopology, sub_topologies};
-use super::{Node, NodeId, NodeKind, SinkTopic, Topology};
+use super::{Node, NodeId, NodeKind, SinkTopic, TopicName, TopicPattern, Topology};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -135,8 +135,8 @@ impl Topology {
         let mut edges = Vec::new();
         for (n, node) in self.nodes.iter().enumerate() {
             let end = || End::Node(n, &node.name);
-            for topic in node.source_topics() {
-                edges.push((End::Topic(topic.plain()), end()));
+            if let NodeKind::Source { .. } = node.kind {
+                edges.extend(topics(node).into_iter().map(|topic| (End::Topic(topic), end())));
             }
             for parent in &node.parents {
                 edges.push((End::Node(parent.0, &self.nodes[parent.0].name), end()));
@@ -170,7 +170,9 @@ fn kind(node: &Node) -> &'static str {
 
 fn topics(node: &Node) -> Vec<&str> {
     match &node.kind {
-        NodeKind::Source { topics, .. } => topics.iter().map(|topic| topic.plain()).collect(),
+        NodeKind::Source { topics, pattern, .. } => {
+            topics.iter().map(TopicName::plain).chain(pattern.as_ref().map(TopicPattern::as_str)).collect()
+        }
         NodeKind::Sink { topic, .. } => topic.fixed().iter().map(|topic| topic.plain()).collect(),
         NodeKind::Processor(_) => Vec::new(),
     }
@@ -182,8 +184,11 @@ fn line(linked: &Linked) -> String {
     let (children, parents) = (list(&linked.children), list(&linked.parents));
     match &linked.node.kind {
         NodeKind::Source { .. } => {
-            let topics = hash_order(topics).join(", ");
-            format!("    Source: {name} (topics: [{topics}])\n      --> {children}\n")
+            let topics = match linked.node.source_pattern() {
+                Some(pattern) => pattern.as_str().to_string(),
+                None => format!("[{}]", hash_order(topics).join(", ")),
+            };
+            format!("    Source: {name} (topics: {topics})\n      --> {children}\n")
         }
         NodeKind::Processor(_) => {
             let stores = hash_order(linked.node.stores.iter().map(String::as_str)).join(", ");

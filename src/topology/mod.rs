@@ -3,7 +3,10 @@
 mod describe;
 pub mod internal_topics;
 mod java_order;
+mod pattern;
 pub mod split;
+
+pub use pattern::TopicPattern;
 
 use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
@@ -88,6 +91,8 @@ pub enum NodeKind {
     Source {
         /// These topics.
         topics: Vec<TopicName>,
+        /// And those that match.
+        pattern: Option<TopicPattern>,
         /// True where other sources of the task wait until this one has reached the end offsets seen at start
         /// (`join.table.ready`).
         bootstrap: bool,
@@ -132,6 +137,14 @@ impl Node {
         match &self.kind {
             NodeKind::Source { topics, .. } => topics,
             _ => &[],
+        }
+    }
+
+    /// The pattern of the topics that it reads, where it does so by a pattern.
+    pub fn source_pattern(&self) -> Option<&TopicPattern> {
+        match &self.kind {
+            NodeKind::Source { pattern, .. } => pattern.as_ref(),
+            _ => None,
         }
     }
 }

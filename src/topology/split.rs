@@ -1,7 +1,7 @@
 //! The graph in sub-topologies: what has to run in one task because it is connected or shares a store.
 
 use super::java_order::hash_order;
-use super::{Node, NodeId, NodeKind, TopicName, Topology};
+use super::{Node, NodeId, NodeKind, TopicName, TopicPattern, Topology};
 use crate::error::{Error, Kind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ pub struct SubTopology {
     pub nodes: Vec<NodeId>,
     /// The topics that it reads.
     pub source_topics: Vec<TopicName>,
+    /// The patterns of further topics that it reads.
+    pub source_patterns: Vec<TopicPattern>,
     /// The topics that it writes, as far as they are known beforehand.
     pub sink_topics: Vec<TopicName>,
     /// Its stores, in the order in which Kafka Streams registers them: node by node, each node's as a `HashSet` has them.
@@ -95,6 +97,7 @@ fn sub_topology(topology: &Topology, id: usize, nodes: Vec<NodeId>) -> SubTopolo
         _ => None,
     };
     let source_topics = all().flat_map(Node::source_topics).cloned().collect();
+    let source_patterns = all().filter_map(Node::source_pattern).cloned().collect();
     let sink_topics = all().filter_map(sink).collect::<BTreeSet<_>>().into_iter().collect();
     let mut stores: Vec<String> = Vec::new();
     for store in all().flat_map(|node| hash_order(node.stores.iter().map(String::as_str))) {
@@ -103,7 +106,7 @@ fn sub_topology(topology: &Topology, id: usize, nodes: Vec<NodeId>) -> SubTopolo
         }
     }
     let global = stores.iter().any(|store| topology.global_stores.contains(store));
-    SubTopology { id, nodes, source_topics, sink_topics, stores, global }
+    SubTopology { id, nodes, source_topics, source_patterns, sink_topics, stores, global }
 }
 
 #[cfg(test)]

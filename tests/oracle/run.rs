@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
 
     fn record(&mut self, number: usize, event: Fields) -> Result<(), Failure> {
         let topic = event.text("topic")?;
-        let Some((key, value)) = self.interpreter.sources.get(topic).cloned() else {
+        let Some((key, value)) = self.interpreter.types_read(topic) else {
             return Err(Failure::At("event", Some(number), format!("unknown topic: {topic}")));
         };
         let bytes = |raw: &str, field: &str, r#type: &Type| match event.maybe_text(raw) {

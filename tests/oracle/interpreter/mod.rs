@@ -26,6 +26,7 @@ use watersmeet::dsl::{
     SessionWindowedCogroupedKStream, SessionWindowedKStream, StreamsBuilder, TimeWindowedCogroupedKStream,
     TimeWindowedKStream,
 };
+use watersmeet::prelude::TopicPattern;
 use watersmeet::windows::Windowed;
 
 /// Key and value type.
@@ -115,6 +116,8 @@ pub struct Interpreter {
     pub effects: SideEffects,
     /// Topics that are read.
     pub sources: BTreeMap<String, Types>,
+    /// Topics that are read by a pattern.
+    patterns: Vec<(TopicPattern, Types)>,
     /// Topics that are written by name; bytes where two steps disagree.
     pub sinks: BTreeMap<String, Types>,
     /// Topics that are chosen while running, by what their names begin with.
@@ -155,6 +158,7 @@ impl Interpreter {
             made: HashMap::new(),
             effects: SideEffects::default(),
             sources: BTreeMap::new(),
+            patterns: Vec::new(),
             sinks: BTreeMap::new(),
             dynamic_sinks: BTreeMap::new(),
             stores: BTreeMap::new(),
@@ -216,6 +220,12 @@ impl Interpreter {
             "stream_table_join" => self.stream_table_join(step),
             op => Err(Stop::NotYet(op.into())),
         }
+    }
+
+    /// The types of a topic that is read.
+    pub fn types_read(&self, topic: &str) -> Option<Types> {
+        let matching = || self.patterns.iter().find(|(pattern, _)| pattern.matches(topic));
+        self.sources.get(topic).cloned().or_else(|| matching().map(|(_, types)| types.clone()))
     }
 
     /// The types of a topic that is written; `None` for topics of the application's own.

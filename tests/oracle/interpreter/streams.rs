@@ -8,6 +8,7 @@ use crate::functions::{flat, mapper, predicate};
 use crate::val::{Type, Var, text};
 use serde_json::{Value, json};
 use watersmeet::dsl::{Branched, KStream, Repartitioned, TopicNameExtractor};
+use watersmeet::prelude::TopicPattern;
 
 /// The mapper in a field, or the one of that name.
 pub(super) fn spec(step: Fields, field: &str, otherwise: &str) -> Value {
@@ -22,8 +23,11 @@ pub(super) fn required(step: Fields, field: &str) -> Result<Value, Stop> {
 impl Interpreter {
     pub(super) fn stream(&mut self, step: Fields) -> Result<(), Stop> {
         let (key, value) = (step.r#type("key")?, step.r#type("value")?);
-        if step.get("pattern").is_some() {
-            return Err(Stop::NotYet("stream of a pattern".into()));
+        if let Some(pattern) = step.maybe_text("pattern") {
+            let pattern = TopicPattern::new(pattern).map_err(|error| Stop::Case(error.to_string()))?;
+            self.patterns.push((pattern.clone(), (key.clone(), value.clone())));
+            let stream = self.builder.stream(pattern, consumed(step, &key, &value)?);
+            return self.put(step, Handle::Stream(stream), key, value);
         }
         let topics = if step.get("topics").is_some() { step.texts("topics") } else { vec![step.text("topic")?] };
         for topic in &topics {

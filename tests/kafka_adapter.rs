@@ -364,6 +364,25 @@ fn paused_partitions_are_silent_and_lose_nothing() {
     }
 }
 
+#[test]
+fn a_partition_that_is_paused_at_its_end_goes_on_with_the_next_record() {
+    for cluster in Cluster::all() {
+        let (broker, topic) = (cluster.broker("end"), cluster.topic("end", 1));
+        let held = [TopicPartition::new(topic.clone(), 0)];
+        let mut reader = Reader::of(&broker, &topic, 1);
+        for round in 0..3 {
+            reader.event("the end", |event| {
+                matches!(event, Event::End { offset, .. } if *offset == 3 * round).then_some(())
+            });
+            reader.consumer.pause(&held).unwrap();
+            fill(&broker, &topic, 1, 3);
+            reader.consumer.resume(&held).unwrap();
+            reader.records(3 * (round as usize + 1));
+        }
+        assert_eq!(offsets(&reader, 0), (0..9).collect::<Vec<_>>());
+    }
+}
+
 fn offsets(reader: &Reader, partition: i32) -> Vec<i64> {
     let of = |r: &&BatchRecord| reader.batch.sources[r.source as usize].partition == partition;
     reader.batch.records.iter().filter(of).map(|r| r.offset).collect()

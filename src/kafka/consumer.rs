@@ -172,9 +172,16 @@ impl KafkaConsumer {
                         let key = client::bytes(m.key, m.key_len);
                         let value = client::bytes(m.payload, m.len);
                         batch.push(source, m.offset, timestamp, key, value, client::headers(message));
-                        self.partitions.get_mut(index).position = m.offset + 1;
+                        let held = self.partitions.get_mut(index);
+                        (held.position, held.at_end) = (m.offset + 1, false);
                     }
-                    code => events.extend(consumer_error(&self.partitions, &mut self.watch, m, code)),
+                    code => {
+                        let event = consumer_error(&self.partitions, &mut self.watch, m, code);
+                        if let Some(Event::End { partition, offset }) = &event {
+                            self.partitions.reached_end(partition, *offset);
+                        }
+                        events.extend(event);
+                    }
                 }
                 sys::rd_kafka_message_destroy(message);
             }
@@ -223,6 +230,22 @@ impl KafkaConsumer {
         check(unsafe { sys::rd_kafka_assign(self.rk(), list.ptr()) }, "assigning partitions")?;
         let paused: Vec<_> = self.partitions.iter().filter(|p| p.paused).map(|p| p.name.clone()).collect();
         if paused.is_empty() { Ok(()) } else { self.set_paused(&paused, true) }
+    }
+
+    /// To be called after partitions have been resumed, by us or by librdkafka itself in an incremental rebalance.
+    ///
+    /// `rd_kafka_consume_batch_queue` counts the end of a partition as if it were a record, so librdkafka takes its position
+    /// to be one too far (as of 2.12.1, `rd_kafka_q_serve_rkmessages`). It goes by that position when it resumes: the next
+    /// record would be left out, or, where there is none yet, the log be read from its beginning.
+    fn correct_positions(&mut self) -> Result {
+        let ended: Vec<_> = self.partitions.iter().filter(|p| p.at_end).collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        let list = List::new(ended.iter().map(|p| (&p.name, p.position)));
+        // SAFETY: the client and the list are alive. Without a time-out nothing is waited for, but what was fetched from
+        // other positions does not come out any more from here on.
+        check_error(unsafe { sys::rd_kafka_seek_partitions(self.rk(), list.ptr(), 0) }, "seeking")
     }
 
     fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) -> Result {
@@ -347,7 +370,8 @@ impl Consumer for KafkaConsumer {
             return self.assign_all();
         }
         // SAFETY: the client and the list are alive; librdkafka copies the list.
-        check_error(unsafe { sys::rd_kafka_incremental_assign(self.rk(), list.ptr()) }, "assigning partitions")
+        check_error(unsafe { sys::rd_kafka_incremental_assign(self.rk(), list.ptr()) }, "assigning partitions")?;
+        self.correct_positions()
     }
 
     fn is_eager(&self) -> bool {
@@ -388,7 +412,8 @@ impl Consumer for KafkaConsumer {
         }
         let list = List::new(partitions.iter().map(|p| (p, NONE)));
         // SAFETY: the client and the list are alive; librdkafka copies the list.
-        check_error(unsafe { sys::rd_kafka_incremental_unassign(self.rk(), list.ptr()) }, "giving partitions back")
+        check_error(unsafe { sys::rd_kafka_incremental_unassign(self.rk(), list.ptr()) }, "giving partitions back")?;
+        self.correct_positions()
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result {
@@ -396,7 +421,8 @@ impl Consumer for KafkaConsumer {
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result {
-        self.set_paused(partitions, false)
+        self.set_paused(partitions, false)?;
+        self.correct_positions()
     }
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>> {

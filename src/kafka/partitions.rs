@@ -16,6 +16,8 @@ pub(super) struct Held {
     /// The offset of the next record to come out of `poll`, or a logical one at first.
     pub(super) position: i64,
     pub(super) paused: bool,
+    /// The last that came of it was its end, not a record.
+    pub(super) at_end: bool,
 }
 
 /// The partitions of a consumer, found by librdkafka's handles without comparing names for every record.
@@ -54,8 +56,8 @@ impl Partitions {
     pub(super) fn add(&mut self, name: &TopicPartition, position: i64) {
         self.handles.clear();
         match self.held.iter_mut().find(|held| held.name == *name) {
-            Some(held) => held.position = position,
-            None => self.held.push(Held { name: name.clone(), position, paused: false }),
+            Some(held) => (held.position, held.at_end) = (position, false),
+            None => self.held.push(Held { name: name.clone(), position, paused: false, at_end: false }),
         }
     }
 
@@ -82,6 +84,13 @@ impl Partitions {
     /// The held partition of this name.
     pub(super) fn name(&self, topic: &str, partition: i32) -> Option<TopicPartition> {
         self.held.iter().map(|h| &h.name).find(|n| n.partition == partition && *n.topic == *topic).cloned()
+    }
+
+    /// Everything of this partition up to `offset` has come.
+    pub(super) fn reached_end(&mut self, name: &TopicPartition, offset: i64) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.name == *name) {
+            (held.position, held.at_end) = (held.position.max(offset), true);
+        }
     }
 
     /// Names that share their topics' strings.

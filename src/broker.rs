@@ -250,6 +250,8 @@ pub struct Refused {
     pub headers: Headers,
     /// Its timestamp.
     pub timestamp_ms: Option<Timestamp>,
+    /// The broker refused it, and not the client: a transaction that it was part of cannot be committed.
+    pub by_broker: bool,
     /// Why: `Kind::Record` where this record alone is at fault (too large), otherwise the broker's trouble.
     pub error: crate::error::Error,
 }

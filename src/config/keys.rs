@@ -58,13 +58,13 @@ pub const KEYS: &[Key] = &[
         "streams.processing.guarantee",
         Type::OneOf(&["at_least_once", "exactly_once_v2"]),
         "at_least_once",
-        "What a crash may do to records: repeat them, or nothing (exactly_once_v2: not yet in this version).",
+        "What a crash may do to records: repeat those since the last commit, or nothing (exactly_once_v2: state, offsets and results of a commit interval count as a whole or not at all; consumers of the results read with isolation.level=read_committed).",
     ),
     key(
         "streams.commit.interval.ms",
         Type::Integer,
         "1000",
-        "How often state and offsets are committed. Kafka Streams' default is 30000; a commit is cheap here, and what is repeated after a crash is what came since the last one.",
+        "How often state and offsets are committed; 100 by default under exactly_once_v2, where results are seen when they are committed. Kafka Streams' default is 30000 (100); a commit is cheap here, and what is repeated after a crash is what came since the last one.",
     ),
     key(
         "streams.state.dir",

@@ -9,6 +9,10 @@ use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How long a transaction may be open, as in Kafka Streams: that is how long readers of what follows it, and whoever takes over
+/// its partitions, may have to wait after a crash.
+pub(crate) const TRANSACTION_TIMEOUT_MS: u128 = 10_000;
+
 /// The default of `commit.interval.ms` under exactly_once_v2: nobody sees a result before it is committed.
 const EXACTLY_ONCE_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -285,6 +289,17 @@ impl Config {
             return Err(Error::new(Kind::Config, format!("{server:?} is no address"))
                 .key("streams.application.server")
                 .hint("write it as <host>:<port>, where this instance's http.listen is reached from the others"));
+        }
+        let timeout_ms = self.producer.iter().rfind(|(key, _)| key == "transaction.timeout.ms");
+        let timeout_ms = timeout_ms.and_then(|(_, text)| text.parse().ok()).unwrap_or(TRANSACTION_TIMEOUT_MS);
+        if self.is_exactly_once() && self.commit_interval.as_millis() >= timeout_ms {
+            let what = format!(
+                "is {}, but the broker aborts transactions that are open for {timeout_ms} ms",
+                self.commit_interval.as_millis()
+            );
+            return Err(Error::new(Kind::Config, what)
+                .key("streams.commit.interval.ms")
+                .hint("make it much smaller, or raise producer.transaction.timeout.ms"));
         }
         let ErrorPolicies { deserialization, processing, production, dead_letter_topic } = &self.errors;
         if [deserialization, processing, production].contains(&&Policy::DeadLetter) && dead_letter_topic.is_none() {

@@ -2,7 +2,7 @@
 //! [`Config`]. Later sources win: file, then environment, then `--set`.
 
 use super::keys::{self, Type};
-use super::{Config, Optimization, Policy, StoreFormat, Timestamps, Uncaught};
+use super::{Config, Guarantee, Optimization, Policy, StoreFormat, Timestamps, Uncaught};
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -169,17 +169,17 @@ impl Settings {
     /// # Errors
     /// [`Kind::Config`]: a key is missing or out of range, or keys contradict each other.
     pub fn config(&self) -> Result<Config> {
-        if self.text("streams.processing.guarantee") == Some("exactly_once_v2") {
-            return Err(Error::new(Kind::Config, "exactly_once_v2 is not supported yet")
-                .key("streams.processing.guarantee")
-                .hint("use at_least_once in this version"));
-        }
         let mut config = Config::new(self.required("streams.application.id")?);
+        if self.text("streams.processing.guarantee") == Some("exactly_once_v2") {
+            config = config.exactly_once();
+        }
         config.bootstrap_servers = self.required("streams.bootstrap.servers")?;
         config.client_id = self.text("streams.client.id").map(str::to_owned);
         config.application_server = self.text("streams.application.server").map(str::to_owned);
         config.num_stream_threads = self.parse("streams.num.stream.threads")?;
-        config.commit_interval = self.duration("streams.commit.interval.ms")?;
+        if config.guarantee == Guarantee::AtLeastOnce || self.values.contains_key("streams.commit.interval.ms") {
+            config.commit_interval = self.duration("streams.commit.interval.ms")?;
+        }
         if let Some(dir) = self.text("streams.state.dir") {
             config.state_dir = dir.into();
         }
@@ -394,7 +394,12 @@ mod tests {
     fn combinations_are_checked() {
         let mut settings = file(FILE).expect("parses");
         settings.add_override("streams.processing.guarantee=exactly_once_v2").expect("known");
-        assert!(error(settings.config()).contains("not supported yet"));
+        let commit_interval = |settings: &Settings| settings.config().expect("a config").commit_interval.as_millis();
+        let own = settings.values.remove("streams.commit.interval.ms");
+        assert_eq!(commit_interval(&settings), 100);
+        settings.values.extend(own.map(|own| ("streams.commit.interval.ms".into(), own)));
+        settings.add_override("streams.commit.interval.ms=700").expect("known");
+        assert_eq!(commit_interval(&settings), 700);
         let settings = file("[streams]\napplication.id=\"x\"\n[errors]\nprocessing = \"dead-letter\"").expect("parses");
         assert!(error(settings.config()).contains("errors.dead.letter.topic"));
         assert!(error(file("").expect("parses").config()).contains("streams.application.id: is missing"));

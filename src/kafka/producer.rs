@@ -42,6 +42,8 @@ pub(super) struct KafkaProducer {
     suspects: VecDeque<Undelivered>,
     /// The only record on its way is one of those.
     alone: bool,
+    /// A transaction that has lost a record cannot be committed, so none is sent again.
+    transactional: bool,
 }
 
 /// A counted reference to one of librdkafka's topics.
@@ -65,6 +67,7 @@ impl KafkaProducer {
             refused: Vec::new(),
             suspects: VecDeque::new(),
             alone: false,
+            transactional: config.get("transactional.id").is_some(),
         })
     }
 
@@ -137,7 +140,7 @@ impl KafkaProducer {
             match happened {
                 Happened::Undelivered(record) => {
                     self.failed += 1;
-                    if record.code == RDKafkaErrorCode::MessageSizeTooLarge && !self.alone {
+                    if record.code == RDKafkaErrorCode::MessageSizeTooLarge && !self.alone && !self.transactional {
                         self.suspects.push_back(record);
                     } else {
                         self.refused.push(refused(record));
@@ -187,6 +190,7 @@ impl Producer for KafkaProducer {
                     value: record.value.map(<[u8]>::to_vec),
                     headers: record.headers.clone(),
                     timestamp_ms: record.timestamp_ms,
+                    by_broker: false,
                     error: at(code::error(code, "producing"), record.topic, record.partition.unwrap_or(UNASSIGNED)),
                 });
                 return Ok(());
@@ -344,6 +348,7 @@ fn refused(record: Undelivered) -> Refused {
         value: record.value,
         headers: record.headers,
         timestamp_ms: (record.timestamp_ms != 0).then_some(record.timestamp_ms),
+        by_broker: true,
     }
 }
 

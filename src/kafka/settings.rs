@@ -3,7 +3,7 @@
 use super::code;
 use super::members::with_server;
 use crate::broker::{Isolation, Role};
-use crate::config::Config;
+use crate::config::{Config, TRANSACTION_TIMEOUT_MS};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
 
@@ -42,10 +42,6 @@ const PRODUCER: &[(&str, &str)] = &[
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.nagle.disable", "true"),
 ];
-
-/// How long a transaction may be open, as in Kafka Streams: that is how long results of others behind it, and whoever takes
-/// over its partitions, may have to wait after a crash.
-const TRANSACTION_TIMEOUT_MS: &str = "10000";
 
 /// An admin client's defaults.
 const ADMIN: &[(&str, &str)] = &[("allow.auto.create.topics", "false"), ("reconnect.backoff.max.ms", "1000")];
@@ -163,7 +159,7 @@ impl Settings {
         if let Some(id) = transactional_id {
             config.set("transactional.id", id);
             if config.get("transaction.timeout.ms").is_none() {
-                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
+                config.set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
             }
         }
         config.set("client.id", format!("{}-StreamThread-{thread}-producer", self.client_id));

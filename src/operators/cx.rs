@@ -60,6 +60,8 @@ pub struct TopicId(usize);
 #[derive(Debug, Default)]
 pub struct Outbox {
     topics: Vec<Arc<str>>,
+    /// How many records of each topic were pushed since `take_pushed`.
+    pushed: Vec<i64>,
     bytes: Vec<u8>,
     records: Vec<Entry>,
 }
@@ -80,6 +82,7 @@ impl Outbox {
         let known = self.topics.iter().position(|t| **t == *topic);
         TopicId(known.unwrap_or_else(|| {
             self.topics.push(topic.into());
+            self.pushed.push(0);
             self.topics.len() - 1
         }))
     }
@@ -113,6 +116,7 @@ impl Outbox {
             .and_then(|k| Ok((k, part(&mut |out| value.take().map_or(Ok(Encoded::Null), |f| f(out)))?)));
         match parts {
             Ok((key, value)) => {
+                self.pushed[topic.0] += 1;
                 self.records.push(Entry { topic, partition, key, value, timestamp_ms, headers });
                 Ok(())
             }
@@ -121,6 +125,11 @@ impl Outbox {
                 Err(error)
             }
         }
+    }
+
+    /// How many records of this topic have been pushed since the last call.
+    pub(crate) fn take_pushed(&mut self, topic: TopicId) -> i64 {
+        std::mem::take(&mut self.pushed[topic.0])
     }
 
     /// Bytes that are waiting.

@@ -1,15 +1,25 @@
-//! Commit, at least once, in this order:
+//! Commit. At least once, in this order:
 //!
 //! 1. everything produced is flushed, and what was refused has met its policy;
 //! 2. each task's state and the changelog offsets that it corresponds to are written in one batch;
 //! 3. the input offsets are committed to the group.
 //!
 //! A crash between two of these repeats records, and never loses one: outputs are out before the state says so, and the
-//! state is written before the group forgets the inputs. Do not reorder.
+//! state is written before the group forgets the inputs.
+//!
+//! Exactly once, in this order:
+//!
+//! 1. everything produced is flushed;
+//! 2. the input offsets are added to the transaction, and it is committed;
+//! 3. each task's state and the changelog offsets that it corresponds to are written in one batch.
+//!
+//! A crash before the end of 2 leaves a state that knows nothing of the transaction, which is aborted; one after it a state
+//! that is behind its changelog by this one transaction, which the restore brings. Do not reorder either.
 
 use super::metadata::Metadata;
 use super::task::Task;
 use super::thread::Clients;
+use super::transaction::Transaction;
 use crate::broker::{Committed, Refused, TopicPartition};
 use crate::config::Policy;
 use crate::error::{Error, Kind, Result};
@@ -24,6 +34,10 @@ pub(crate) struct Changelogs(pub(crate) Vec<(StoreId, TopicPartition)>);
 
 /// Commits these tasks. Tasks without news cost nothing.
 pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: Duration) -> Result {
+    if clients.transaction == Transaction::Committing {
+        // Nothing has changed since: this is only about the answer.
+        return finish_transaction(clients, tasks);
+    }
     for task in tasks.iter_mut() {
         let flushed = if task.dirty { task.flush() } else { Ok(()) };
         // Also what came before a record that failed.
@@ -31,11 +45,9 @@ pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: 
         flushed.and(drained)?;
     }
     settle(clients, tasks, flush_max)?;
+    count_logged(clients, tasks)?;
     let mut offsets = Vec::new();
     for task in tasks.iter_mut().filter(|task| task.dirty) {
-        let logged = logged_offsets(clients, task)?;
-        task.cx.state.commit(&logged)?;
-        task.cx.cache.committed();
         let closed_ms = task.closed_ms();
         for input in &task.inputs {
             let metadata = Metadata { time_ms: input.time_ms, closed_ms: closed_ms.clone() }.encode();
@@ -43,27 +55,66 @@ pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: 
             offsets.push(((*input.partition).clone(), committed));
         }
     }
-    if !offsets.is_empty() {
-        clients.consumer.commit(&offsets)?;
+    if clients.transaction == Transaction::None {
+        write_state(tasks)?;
+        if !offsets.is_empty() {
+            clients.consumer.commit(&offsets)?;
+        }
+        tasks.iter_mut().for_each(|task| task.dirty = false);
+        return Ok(());
     }
-    for task in tasks.iter_mut() {
-        task.dirty = false;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let not_a_member = || Error::new(Kind::Migrated, "there is no member of the group to commit for");
+    let group = clients.consumer.group_metadata().ok_or_else(not_a_member)?;
+    clients.producer.send_offsets(&offsets, &*group)?;
+    clients.transaction = Transaction::Committing;
+    finish_transaction(clients, tasks)
+}
+
+/// Commits the transaction, and begins the next one.
+fn finish_transaction(clients: &mut Clients, tasks: &mut [&mut Task]) -> Result {
+    clients.producer.commit_transaction()?;
+    clients.transaction = Transaction::Open;
+    tasks.iter_mut().for_each(|task| task.dirty = false);
+    write_state(tasks)?;
+    clients.producer.begin_transaction()
+}
+
+/// Writes what the tasks have changed, with the offsets that it corresponds to.
+fn write_state(tasks: &mut [&mut Task]) -> Result {
+    for task in tasks {
+        let logged = task.changelogs.0.iter().zip(&task.log_ends).map(|((_, tp), end)| {
+            // A source topic that serves as changelog has been applied up to the input's position.
+            (tp.clone(), task.position(tp).unwrap_or(*end))
+        });
+        let logged: Vec<_> = logged.collect();
+        task.cx.state.commit(&logged)?;
+        task.cx.cache.committed();
     }
     Ok(())
 }
 
-/// The changelog offsets that the task's state corresponds to, now that everything it logged is acknowledged. The task is
-/// the only writer of its changelog partitions, so their ends are the answer; a source topic that serves as changelog
-/// has been applied up to the input's position.
-fn logged_offsets(clients: &mut Clients, task: &Task) -> Result<Vec<(TopicPartition, i64)>> {
-    let (inputs, own): (Vec<_>, Vec<_>) = task.changelogs.0.iter().map(|(_, tp)| tp).partition(|tp| task.reads(tp));
-    let mut offsets: Vec<_> = inputs.into_iter().filter_map(|tp| Some((tp.clone(), task.position(tp)?))).collect();
-    if !own.is_empty() {
-        let own: Vec<TopicPartition> = own.into_iter().cloned().collect();
-        let bounds = clients.consumer.offset_bounds(&own)?;
-        offsets.extend(own.into_iter().zip(bounds).map(|(tp, bounds)| (tp, bounds.end)));
+/// Moves the ends of the tasks' changelogs, now that everything they logged is acknowledged: a task is the only writer of
+/// its changelog partitions, so counting is enough, and asks nothing of the broker. Whatever else got in between (a
+/// zombie's records) makes the count fall short of the log's end, which costs a restore some records that it has already.
+fn count_logged(clients: &mut Clients, tasks: &mut [&mut Task]) -> Result {
+    let markers = i64::from(clients.transaction != Transaction::None);
+    let recount = std::mem::take(&mut clients.recount);
+    for task in tasks.iter_mut() {
+        for (i, (store, tp)) in task.changelogs.0.iter().enumerate() {
+            let Some(topic) = task.cx.changelogs[store.0] else { continue };
+            let pushed = task.cx.outbox.take_pushed(topic);
+            if recount {
+                // Not all that was pushed has got there.
+                task.log_ends[i] = clients.consumer.log_ends(std::slice::from_ref(tp))?[0];
+            } else if pushed > 0 {
+                task.log_ends[i] += pushed + markers;
+            }
+        }
     }
-    Ok(offsets)
+    Ok(())
 }
 
 /// Flushes until nothing is under way. What was refused meets the production policy; dead letters are flushed again.
@@ -81,7 +132,18 @@ fn settle(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: Duration) -
 /// The production policy for records that the broker or the client refused.
 pub(crate) fn handle_refused(clients: &mut Clients, task: Option<&mut Task>, refused: Vec<Refused>) -> Result {
     let Some(task) = task else { return Ok(()) };
+    clients.recount = true;
     for record in refused {
+        let transactional = clients.transaction != Transaction::None;
+        if record.error.is_retriable() {
+            // The record is gone: what it came from has to be processed again.
+            let kind = if transactional { Kind::Aborted } else { Kind::Migrated };
+            return Err(Error::new(kind, "records were lost on their way").source(production_failed(record)));
+        }
+        if transactional && record.by_broker {
+            // The transaction is spoilt, and would be again.
+            return Err(production_failed(record));
+        }
         let dead_letters = task.cx.dead_letters.map(|topic| task.cx.outbox.topic_name(topic).clone());
         match (task.cx.policies.production, dead_letters) {
             // Only a fault of the record itself may be skipped: a broker that gives no answer is no reason to lose one.

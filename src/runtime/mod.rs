@@ -23,6 +23,7 @@ mod task;
 mod task_init;
 pub mod thread;
 mod topics;
+mod transaction;
 mod verify;
 
 pub use listeners::{Listeners, RestoreListener};

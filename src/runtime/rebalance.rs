@@ -6,6 +6,7 @@ use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
 use super::task_init::{self, Positions};
 use super::thread::{Clients, Phase, StreamThread};
+use super::transaction::Transaction;
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
@@ -39,7 +40,8 @@ impl StreamThread {
                     task_init::add_inputs(&self.app, &mut self.clients, task, &new, &positions)?;
                 }
                 None => {
-                    let task = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions)?;
+                    let task =
+                        task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions, None)?;
                     self.tasks.insert(id, task);
                 }
             }
@@ -82,7 +84,14 @@ impl StreamThread {
         }
         self.clients.consumer.unassign(partitions)?;
         match committed {
-            Err(error) if !error.is_retriable() && error.kind() != Kind::Migrated => Err(error),
+            Err(error) if error.kind() == Kind::Aborted => {
+                // The tasks that stay go back as well: the transaction is everybody's.
+                self.clients.transaction = Transaction::Aborting;
+                Ok(())
+            }
+            // Who commits without transactions is only told that it was too late; a producer that is fenced is of no use.
+            Err(error) if error.kind() == Kind::Migrated && self.clients.transaction == Transaction::None => Ok(()),
+            Err(error) if !error.is_retriable() => Err(error),
             _ => Ok(()),
         }
     }
@@ -144,6 +153,9 @@ impl StreamThread {
                 self.count(id, task.cx.counts);
                 self.published.remove(&id);
                 if !clean {
+                    if task.dirty {
+                        self.spoil_transaction();
+                    }
                     task.cx.state.rollback();
                 }
                 if let (Some(restore), Some(listener)) = (&task.restore, &self.app.restore_listener) {

@@ -56,6 +56,8 @@ pub(crate) struct Task {
     pub(crate) dirty: bool,
     /// Where its stores are logged.
     pub(crate) changelogs: Changelogs,
+    /// Up to which offset its state has each of them.
+    pub(crate) log_ends: Vec<i64>,
     /// The names of its stores, by their ids.
     pub(crate) stores: Vec<String>,
     /// What its nodes do at commits and after a restore.
@@ -84,6 +86,7 @@ impl Task {
             arrived: Vec::new(),
             dirty: false,
             changelogs: Changelogs::default(),
+            log_ends: Vec::new(),
             stores: Vec::new(),
             hooks: Hooks::default(),
             restore: None,

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 /// Committed offset and metadata of each input partition; `None` where the group has committed none.
 pub(super) type Positions = BTreeMap<TopicPartition, Option<(i64, Metadata)>>;
 
-/// Opens the task `id` on these partitions. It is RESTORING where its changelogs hold what its stores do not, else RUNNING.
+/// Opens the task `id` on these partitions, with stores that are open already where they are `kept`. It is RESTORING where its changelogs hold what its stores do not, else RUNNING.
 pub(super) fn open(
     app: &App,
     clients: &mut Clients,
@@ -32,13 +32,14 @@ pub(super) fn open(
     id: TaskId,
     partitions: &[TopicPartition],
     positions: &Positions,
+    kept: Option<(TaskState, Option<TaskDirectory>)>,
 ) -> Result<Task> {
     let sub = &app.plan.sub_topologies[id.sub_topology];
     let specs: Vec<StoreSpec> = sub.stores.iter().map(|name| app.plan.topology.stores[name].clone()).collect();
-    let persistent = specs.iter().any(|spec| spec.engine == Engine::RocksDb);
-    let dir = if persistent { Some(app.directory.task_dir(id.sub_topology, id.partition)?) } else { None };
-    let mut state = TaskState::open(dir.as_ref().map(TaskDirectory::path), &specs, app.budget.clone())?;
-    state.add_globals(&app.globals);
+    let (state, dir) = match kept {
+        Some(kept) => kept,
+        None => open_state(app, id, &specs)?,
+    };
     let nodes = &sub.nodes;
     // The global stores' ids follow those of the task's own.
     let all: Vec<StoreSpec> = cached(app, nodes, &specs).into_iter().chain(app.globals.specs().to_vec()).collect();
@@ -98,6 +99,15 @@ pub(super) fn add_inputs(
     set_barrier(clients, &mut inputs)?;
     task.inputs.extend(inputs);
     Ok(())
+}
+
+/// The stores of a task, and its folder where one of them is on disk.
+fn open_state(app: &App, id: TaskId, specs: &[StoreSpec]) -> Result<(TaskState, Option<TaskDirectory>)> {
+    let persistent = specs.iter().any(|spec| spec.engine == Engine::RocksDb);
+    let dir = if persistent { Some(app.directory.task_dir(id.sub_topology, id.partition)?) } else { None };
+    let mut state = TaskState::open(dir.as_ref().map(TaskDirectory::path), specs, app.budget.clone())?;
+    state.add_globals(&app.globals);
+    Ok((state, dir))
 }
 
 /// What the nodes of one task share, before anything is said of changelogs and dead letters.
@@ -215,7 +225,11 @@ fn start_restore(
     let logs: Vec<TopicPartition> = task.changelogs.0.iter().map(|(_, tp)| tp.clone()).collect();
     let mut partitions = Vec::new();
     if !logs.is_empty() {
-        let bounds = clients.consumer.offset_bounds(&logs)?;
+        let mut bounds = clients.consumer.offset_bounds(&logs)?;
+        // A transaction may be committed, and known to be so by the group, before its changelogs hear of it: the restore
+        // waits for what is open now.
+        task.log_ends = clients.consumer.log_ends(&logs)?;
+        bounds.iter_mut().zip(&task.log_ends).for_each(|(bounds, end)| bounds.end = *end);
         for ((store, tp), bounds) in task.changelogs.0.iter().zip(bounds) {
             let end = match positions.get(tp) {
                 Some(committed) => committed.as_ref().map_or(bounds.start, |(offset, _)| *offset),

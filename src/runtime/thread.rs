@@ -13,6 +13,7 @@ use super::shared::Shared;
 use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
 use super::topics::{KnownTopics, Topics};
+use super::transaction::Transaction;
 use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -91,13 +92,17 @@ pub(crate) struct Clients {
     pub(crate) consumer: Box<dyn Consumer>,
     pub(crate) producer: Box<dyn Producer>,
     pub(crate) restorer: Option<Box<dyn Consumer>>,
+    pub(crate) transaction: Transaction,
+    /// Records were refused: counting does not tell how far the changelogs are.
+    pub(crate) recount: bool,
 }
 
 impl Clients {
     pub(super) fn new(app: &App, thread: usize) -> Result<Self> {
         let consumer = app.broker.consumer(Role::Main { thread }, app.isolation())?;
         let producer = app.broker.producer(thread, app.transactional_id(thread).as_deref())?;
-        Ok(Self { thread, consumer, producer, restorer: None })
+        let transaction = if app.config.is_exactly_once() { Transaction::Fresh } else { Transaction::None };
+        Ok(Self { thread, consumer, producer, restorer: None, transaction, recount: false })
     }
 }
 
@@ -208,6 +213,14 @@ impl StreamThread {
             Ok(()) => {}
             Err(error) if error.is_retriable() => self.trouble(&error),
             Err(error) if matches!(error.kind(), Kind::Migrated | Kind::Corrupt) => self.migrated(&error)?,
+            Err(error) if error.kind() == Kind::Aborted => {
+                self.trouble(&error);
+                self.clients.transaction = Transaction::Aborting;
+            }
+            Err(error) if self.clients.transaction != Transaction::None => {
+                self.abort_at_the_end();
+                return Err(error);
+            }
             Err(error) => {
                 // What was produced up to here goes out, if it can: Kafka Streams closes its producer so.
                 if matches!(error.kind(), Kind::User | Kind::Record) {
@@ -221,6 +234,7 @@ impl StreamThread {
     }
 
     fn turn(&mut self, figures: &mut TurnFigures) -> Result {
+        self.settle_transaction()?;
         if self.phase == Phase::Created {
             self.busy = false;
             self.join_group()?;
@@ -234,6 +248,7 @@ impl StreamThread {
         };
         self.poll(figures)?;
         self.handle_events()?;
+        self.settle_transaction()?;
         let asked = self.answer_questions();
         let t1 = self.app.shared.clock.nanos();
         let restored = self.restore()?;
@@ -537,9 +552,15 @@ impl StreamThread {
     /// Commits, closes the tasks and the clients.
     fn close(&mut self) -> Result {
         self.set_state(ThreadState::PendingShutdown);
-        let committed = self.commit_all();
+        let committed = match self.clients.transaction {
+            Transaction::None | Transaction::Open | Transaction::Committing => self.commit_all(),
+            // What the tasks have is not committed, and cannot be.
+            Transaction::Fresh | Transaction::Aborting | Transaction::Ended => Ok(()),
+        };
         self.publish(TurnFigures::default());
-        self.close_tasks(|_| true, committed.is_ok());
+        let clean = committed.is_ok() && self.tasks.values().all(|task| !task.dirty);
+        self.close_tasks(|_| true, clean);
+        self.abort_at_the_end();
         self.owned.clear();
         let closed = self.clients.consumer.close(self.app.shared.leaves(self.number));
         committed.and(closed)

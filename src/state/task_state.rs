@@ -9,6 +9,7 @@ use super::row_cache::RowCache;
 use super::{Engine, MemoryBudget, StoreId, StoreSpec, ValueRef, Visit};
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub struct TaskState {
     stores: Vec<Store>,
     rocks: Option<Arc<RocksRows>>,
     budget: Arc<MemoryBudget>,
+    /// The offsets of the last commits in this life: stores in memory have no others.
+    offsets: BTreeMap<TopicPartition, i64>,
 }
 
 struct Store {
@@ -90,12 +93,13 @@ impl TaskState {
                 Engine::Memory | Engine::RocksDb => None,
             },
         };
-        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget })
+        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget, offsets: BTreeMap::new() })
     }
 
     /// The state of the task that writes the global stores, in their order.
     pub(crate) fn of_globals(globals: &GlobalStores, budget: Arc<MemoryBudget>) -> Self {
-        let mut state = Self { stores: Vec::new(), rocks: globals.rocks.clone(), budget };
+        let offsets = BTreeMap::new();
+        let mut state = Self { stores: Vec::new(), rocks: globals.rocks.clone(), budget, offsets };
         state.add_globals(globals);
         state
     }
@@ -110,7 +114,7 @@ impl TaskState {
             timestamped: spec.kind.is_timestamped(),
             lru: None,
         };
-        Self { stores: vec![store], rocks: Some(rocks), budget }
+        Self { stores: vec![store], rocks: Some(rocks), budget, offsets: BTreeMap::new() }
     }
 
     pub(super) fn rocks(&self) -> Option<Arc<RocksRows>> {
@@ -270,6 +274,12 @@ impl TaskState {
             }
             store.writes.clear();
         }
+        for (partition, offset) in offsets {
+            match self.offsets.get_mut(partition) {
+                Some(known) => *known = *offset,
+                None => drop(self.offsets.insert(partition.clone(), *offset)),
+            }
+        }
         Ok(())
     }
 
@@ -284,13 +294,14 @@ impl TaskState {
     }
 
     /// The offset that the last commit recorded for the changelog `partition` of `store`; `None`: never, or the store is in
-    /// memory and has to be restored from the beginning.
+    /// memory, newly opened, and has to be restored from the beginning.
     ///
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read.
     pub fn committed_offset(&self, store: StoreId, partition: &TopicPartition) -> Result<Option<i64>> {
         match &self.stores[store.0].rows {
-            Rows::Memory(_) | Rows::Global(SharedRows::Memory(_)) => Ok(None),
+            Rows::Memory(_) => Ok(self.offsets.get(partition).copied()),
+            Rows::Global(SharedRows::Memory(_)) => Ok(None),
             Rows::Disk(_) => opened(&self.rocks)?.committed_offset(partition),
             Rows::Global(SharedRows::Disk(rocks)) => rocks.committed_offset(partition),
         }
@@ -304,6 +315,7 @@ impl TaskState {
     pub fn wipe(&mut self, store: StoreId, partition: &TopicPartition) -> Result {
         let slot = &mut self.stores[store.0];
         slot.writes.clear();
+        self.offsets.remove(partition);
         if let Some(lru) = &mut slot.lru {
             lru.begin(std::iter::empty());
         }

@@ -5,7 +5,7 @@ use super::log::StoredRecord;
 use super::store::TestStore;
 use super::topics::{TestInputTopic, TestOutputTopic};
 use crate::clock::{Clock, ManualClock};
-use crate::config::Config;
+use crate::config::{Config, Guarantee};
 use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::thread::{App, Driven, StreamThread, Turn};
@@ -122,6 +122,8 @@ impl TopologyTestDriver {
     pub fn with(topology: Topology, mut config: Config, options: DriverOptions) -> Result<Self> {
         config.check()?;
         config.poll = Duration::ZERO;
+        // What is written is seen at once: a test has no use for transactions, and Kafka Streams' driver none either.
+        config.guarantee = Guarantee::AtLeastOnce;
         let own_dir = (config.state_dir == Config::new("").state_dir).then(own_dir);
         if let Some(dir) = &own_dir {
             config.state_dir = dir.clone();

@@ -163,7 +163,7 @@ impl Waiting {
 
     fn refused(self, error: Error) -> Refused {
         let Self { topic, key, value, headers, timestamp_ms, .. } = self;
-        Refused { topic, partition: self.partition, key, value, headers, timestamp_ms, error }
+        Refused { topic, partition: self.partition, key, value, headers, timestamp_ms, by_broker: true, error }
     }
 }
 

@@ -33,7 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // 6: those who watch, and those who test
     ("metrics", &["error", "operators", "runtime"]),
-    ("http", &["error", "metrics", "runtime"]),
+    ("http", &["error", "metrics", "queries", "runtime", "state"]),
     ("queries", &["error", "operators", "record", "runtime", "serdes", "state"]),
     (
         "testing",

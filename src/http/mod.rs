@@ -6,6 +6,7 @@
 pub(crate) mod fixture;
 mod probes;
 mod routes;
+mod stores;
 
 use crate::error::{Error, Kind, Result};
 use crate::runtime::StreamsStatus;
@@ -20,6 +21,8 @@ use warp::Filter;
 
 /// How long answers under way may take when the server is stopped.
 const STOP_MAX: Duration = Duration::from_millis(500);
+/// How many queries of stores are answered at once; others wait.
+const QUERIES_MAX: usize = 8;
 
 /// What is served. Its methods are called for each request, so they should be quick and must not wait for a stream thread.
 pub trait View: Send + Sync {
@@ -81,8 +84,11 @@ pub fn serve(addr: &str, view: Arc<dyn View>) -> Result<HttpServer> {
     let listener = TcpListener::bind(addr).map_err(|e| cannot_listen(addr, e))?;
     let address = listener.local_addr().map_err(|e| cannot_listen(addr, e))?;
     listener.set_nonblocking(true).map_err(|e| cannot_listen(addr, e))?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| cannot_listen(addr, e))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(QUERIES_MAX)
+        .build()
+        .map_err(|e| cannot_listen(addr, e))?;
     let (stop, stopped) = watch::channel(false);
     let thread = std::thread::Builder::new()
         .name("http".into())
@@ -90,6 +96,8 @@ pub fn serve(addr: &str, view: Arc<dyn View>) -> Result<HttpServer> {
             if let Err(error) = runtime.block_on(run(listener, view, stopped)) {
                 tracing::error!("the HTTP server ended: {error}");
             }
+            // A query that waits for another instance is not waited for.
+            runtime.shutdown_background();
         })
         .map_err(|e| cannot_listen(addr, e))?;
     tracing::info!("serving http://{address}/");
@@ -99,9 +107,17 @@ pub fn serve(addr: &str, view: Arc<dyn View>) -> Result<HttpServer> {
 async fn run(listener: TcpListener, view: Arc<dyn View>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    let filter = warp::method().and(warp::path::full()).and(query).map(
+    let filter = warp::method().and(warp::path::full()).and(query).then(
         move |method: warp::http::Method, path: warp::path::FullPath, query: String| {
-            routes::answer(&*view, &method, path.as_str(), &query)
+            let view = view.clone();
+            async move {
+                if !path.as_str().starts_with("/stores") {
+                    return routes::answer(&*view, &method, path.as_str(), &query);
+                }
+                // It may wait for a stream thread, or for another instance; the probes do not wait for it.
+                let answer = move || routes::answer(&*view, &method, path.as_str(), &query);
+                tokio::task::spawn_blocking(answer).await.unwrap_or_else(|_| routes::panicked())
+            }
         },
     );
     let mut stop = stopped.clone();

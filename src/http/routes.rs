@@ -1,6 +1,6 @@
 //! One function from request to answer; the server around it only carries bytes.
 
-use super::{View, probes};
+use super::{View, probes, stores};
 use crate::metrics;
 use serde_json::json;
 use warp::http::{Method, Response, StatusCode};
@@ -17,10 +17,10 @@ const PAGE: &str = concat!(
     include_str!("page/live.js"),
     "</script>\n</body>\n</html>\n",
 );
-const PATHS: [&str; 7] = ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/topology"];
+const PATHS: [&str; 8] = ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/topology", "/stores"];
 const FORMATS: [&str; 4] = ["text", "mermaid", "dot", "json"];
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The page carries its own script and styles, and talks to nobody but this server.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
@@ -45,11 +45,20 @@ pub(super) fn answer(view: &dyn View, method: &Method, path: &str, query: &str) 
         "/startupz" => probe(&probes::started(&view.status())),
         "/metrics" => reply(StatusCode::OK, metrics::CONTENT_TYPE, view.metrics_text()),
         "/topology" => topology(view, query),
-        _ => {
-            let body = json!({ "error": format!("there is nothing at {path}"), "paths": PATHS });
-            reply(StatusCode::NOT_FOUND, JSON, line(&body))
-        }
+        path if path == "/stores" || path.starts_with("/stores/") => stores::answer(view.stores(), path, query),
+        _ => nothing_at(path),
     }
+}
+
+pub(super) fn nothing_at(path: &str) -> Response<String> {
+    let body = json!({ "error": format!("there is nothing at {path}"), "paths": PATHS });
+    reply(StatusCode::NOT_FOUND, JSON, line(&body))
+}
+
+/// Where making the answer panicked; the panic hook has said more.
+pub(super) fn panicked() -> Response<String> {
+    let body = json!({ "error": "this is a defect of watersmeet: please report it with the log" });
+    reply(StatusCode::INTERNAL_SERVER_ERROR, JSON, line(&body))
 }
 
 fn page() -> Response<String> {
@@ -82,14 +91,14 @@ fn code(ok: bool) -> StatusCode {
     if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-fn line(body: &impl serde::Serialize) -> String {
+pub(super) fn line(body: &impl serde::Serialize) -> String {
     let mut line = serde_json::to_string(body).expect("the answers have only string keys");
     line.push('\n');
     line
 }
 
 /// Whatever is told here is true only now, so nobody may keep it.
-fn reply(code: StatusCode, content_type: &'static str, body: String) -> Response<String> {
+pub(super) fn reply(code: StatusCode, content_type: &'static str, body: String) -> Response<String> {
     Response::builder()
         .status(code)
         .header("content-type", content_type)

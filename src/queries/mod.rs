@@ -40,6 +40,7 @@ mod versioned;
 
 pub use crate::runtime::queries::Staleness;
 pub use crate::state::query::Level;
+pub(crate) use key_value::behind_prefix;
 pub use key_value::{KeyValueReads, KeyValueRow, Rows};
 pub use timed::{SessionReads, WindowReads};
 pub use versioned::VersionedReads;

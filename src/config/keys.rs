@@ -129,6 +129,12 @@ pub const KEYS: &[Key] = &[
         "How long a broker's request is retried for a task before that is an error.",
     ),
     key(
+        "streams.memory.max.bytes",
+        Type::Integer,
+        "",
+        "Memory of the process: RocksDB, caches and client queues shrink to fit, caches that are not set grow. Without it three quarters of the container's limit (cgroup) bound them, where there is one.",
+    ),
+    key(
         "streams.statestore.cache.max.bytes",
         Type::Integer,
         "134217728",

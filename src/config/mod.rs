@@ -1,8 +1,10 @@
 //! Configuration: what may be set, its defaults, and what it means once checked.
 
 pub mod keys;
+mod memory;
 mod settings;
 
+pub use memory::container_limit;
 pub use settings::{JoinSettings, Settings};
 
 use crate::error::{Error, Kind, Result};
@@ -171,6 +173,14 @@ pub struct Config {
     pub task_timeout: Duration,
     /// How often windowed operators look for what is over.
     pub emit_intervals: EmitIntervals,
+    /// `memory.max.bytes`: what the parts below may have together; without it three quarters of the container's limit.
+    pub memory_max_bytes: Option<usize>,
+    /// What a consumer's queue holds, `queued.max.messages.kbytes` unless `[consumer]` sets that.
+    pub consumer_queue_bytes: usize,
+    /// What a consumer asks for at once, `fetch.max.bytes` unless `[consumer]` sets that.
+    pub fetch_max_bytes: usize,
+    /// What a producer's queue holds, `queue.buffering.max.kbytes` unless `[producer]` sets that.
+    pub producer_queue_bytes: usize,
     /// `statestore.cache.max.bytes`: budget of uncommitted writes and of hot rows, of all threads together.
     pub cache_max_bytes: usize,
     /// `rocksdb.block.cache.bytes`: shared by all stores.
@@ -219,6 +229,10 @@ impl Config {
             metadata_max_age: Duration::from_secs(300),
             task_timeout: Duration::from_secs(300),
             emit_intervals: EmitIntervals::default(),
+            memory_max_bytes: None,
+            consumer_queue_bytes: 6 << 20,
+            fetch_max_bytes: 4 << 20,
+            producer_queue_bytes: 12 << 20,
             cache_max_bytes: 128 << 20,
             block_cache_bytes: 8 << 20,
             write_buffer_bytes: 16 << 20,

@@ -205,6 +205,13 @@ impl Settings {
         config.cache_max_bytes = self.parse("streams.statestore.cache.max.bytes")?;
         config.block_cache_bytes = self.parse("streams.rocksdb.block.cache.bytes")?;
         config.write_buffer_bytes = self.parse("streams.rocksdb.write.buffer.bytes")?;
+        if self.text("streams.memory.max.bytes").is_some() {
+            let limit = self.parse("streams.memory.max.bytes")?;
+            config.memory_max_bytes = Some(limit);
+            if !self.values.contains_key("streams.statestore.cache.max.bytes") {
+                config.grow_caches(limit);
+            }
+        }
         config.shutdown_timeout = self.duration("streams.shutdown.timeout.ms")?;
         config.shutdown_leave_group = self.parse("streams.shutdown.leave.group")?;
         config.stall_limit = self.duration("streams.stall.limit.ms")?;

@@ -86,6 +86,7 @@ impl StreamsBuilder {
             let mut spec = materialized.table_spec(&written.store, writer.defaults.engine);
             (spec.changelog, spec.cached) = (Changelog::None, false);
             writer.global_store(spec, node);
+            writer.formats(&written.store, &written.key, &written.value);
             node
         };
         self.graph.add(GraphNode { name, write: Some(Box::new(write)), ..GraphNode::default() });
@@ -129,6 +130,8 @@ impl StreamsBuilder {
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
             let source = source(writer, &source_name, (&topic).selected(), as_they_are(consumed));
             let mut spec = added.spec(writer.defaults.engine);
+            let (key, value) = added.formats();
+            writer.raw_formats(&spec.name, key, value);
             (spec.changelog, spec.cached) = (Changelog::None, false);
             let stores = [spec.name.clone()];
             let node = writer.erased_processor::<K, V>(name, &[source], move |build: &mut Build, children| {

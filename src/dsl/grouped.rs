@@ -360,6 +360,7 @@ pub(crate) fn add_aggregate<K: Data, V: Data, A: Data>(
             Some(materialized) => {
                 let spec: StoreSpec = materialized.table_spec(&table.store, writer.defaults.engine);
                 writer.store(spec, &[node]);
+                writer.formats(&table.store, &table.key, &table.value);
             }
             None => writer.connect(node, &table.store),
         }

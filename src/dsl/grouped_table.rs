@@ -206,6 +206,7 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
                 }) as Port<K, Change<V>>
             });
             writer.store(materialized.table_spec(&written.store, writer.defaults.engine), &[node]);
+            writer.formats(&written.store, &written.key, &written.value);
             node
         };
         let (parents, write) = (vec![parent], Some(Box::new(write) as _));

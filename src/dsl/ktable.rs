@@ -133,6 +133,7 @@ impl<K: Data, V: Data> KTable<K, V> {
                 let mut spec = materialized.table_spec(&written.store, writer.defaults.engine);
                 spec.changelog = writer.source_changelog(spec.changelog, &topic);
                 writer.store(spec, &[node]);
+                writer.formats(&written.store, &written.key, &written.value);
             }
             node
         };

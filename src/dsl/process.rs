@@ -48,6 +48,8 @@ impl StreamsBuilder {
         let added = store.clone();
         let write = move |writer: &mut Writer, _: &str, _: &[NodeId]| {
             let spec = added.spec(writer.defaults.engine);
+            let (key, value) = added.formats();
+            writer.raw_formats(&spec.name, key, value);
             writer.shared_store(spec);
             // Nothing can be behind a store.
             NodeId(usize::MAX)

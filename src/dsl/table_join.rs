@@ -188,7 +188,10 @@ impl<K: Data, A: Data> KTable<K, A> {
         let versioned = Some(materialized.history_ms.is_some());
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
             let [this_versioned, other_versioned] = [writer.versioned_parents[0], writer.versioned_parents[1]];
-            let spec = stored.as_ref().map(|stored| materialized.table_spec(&stored.store, writer.defaults.engine));
+            let spec = stored.as_ref().map(|stored| {
+                writer.formats(&stored.store, &stored.key, &stored.value);
+                materialized.table_spec(&stored.store, writer.defaults.engine)
+            });
             let (mirrored, merged_old) = (join.clone(), send_old.clone());
             let reversed = Arc::new(move |key: &K, b: Option<&B>, a: Option<&A>| mirrored(key, a, b));
             let (this_stores, other_stores) = (this_view.stores.clone(), other_view.stores.clone());

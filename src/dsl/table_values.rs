@@ -184,7 +184,10 @@ impl<K: Data, V: Data> KTable<K, V> {
         };
         let versioned = materialized.is_versioned();
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
-            let spec = stored.as_ref().map(|stored| materialized.table_spec(&stored.store, writer.defaults.engine));
+            let spec = stored.as_ref().map(|stored| {
+                writer.formats(&stored.store, &stored.key, &stored.value);
+                materialized.table_spec(&stored.store, writer.defaults.engine)
+            });
             let skip_nothing = is_filter && !writer.versioned_parents[0];
             let node = writer.processor(name, parents, move |build: &mut Build, out: Port<K, Change<W>>| {
                 let f = f.clone();

@@ -98,6 +98,7 @@ impl<K: Data, V: Data> OnDemand<K, V> {
         }
         let spec = materialized.table_spec(&self.table.store, writer.defaults.engine);
         writer.store(spec, &[node]);
+        writer.formats(&self.table.store, &self.table.key, &self.table.value);
     }
 }
 

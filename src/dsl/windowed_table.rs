@@ -222,6 +222,7 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
                     let fixed = matches!(table.frame, Frame::Time(Shape::Time(_)));
                     spec.cached &= fixed || table.emit == EmitStrategy::OnWindowUpdate;
                     writer.store(spec, &[node]);
+                    writer.formats(&table.store, &table.key, &table.value);
                 }
                 None => writer.connect(node, &table.store),
             }

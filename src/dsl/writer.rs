@@ -5,6 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::operators::Build;
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::Data;
+use crate::serdes::{Format, SerdeRef};
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use crate::topology::{InternalTopic, Node, NodeId, NodeKind, Recipe, SinkTopic, TopicName, Topology};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -108,6 +109,16 @@ impl Writer {
             }
         }
         users.iter().for_each(|user| self.connect(*user, &name));
+    }
+
+    /// Notes what the bytes of a store are.
+    pub(crate) fn formats<K, V>(&mut self, store: &str, key: &SerdeRef<K>, value: &SerdeRef<V>) {
+        self.raw_formats(store, key.format(), value.format());
+    }
+
+    /// As [`formats`](Self::formats), where the serdes are not at hand.
+    pub(crate) fn raw_formats(&mut self, store: &str, key: Format, value: Format) {
+        self.topology.formats.insert(store.into(), (key, value));
     }
 
     /// Adds a global store, which `node` fills.

@@ -7,28 +7,27 @@ use crate::config::{Config, TRANSACTION_TIMEOUT_MS};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
 
-/// A consumer's defaults. Its memory is bounded by the queue (6 MB) and one fetch under way per broker (4 MB).
+/// A consumer's defaults. Its memory is bounded by the queue (`consumer_queue_bytes`, 6 MB) and one fetch under way per broker
+/// (`fetch_max_bytes`, 4 MB).
 const CONSUMER: &[(&str, &str)] = &[
     ("auto.offset.reset", "earliest"),
     ("allow.auto.create.topics", "false"),
     // The loopback, TLS and the log's own checks cover this; it costs a tenth of the consumer's time.
     ("check.crcs", "false"),
     ("fetch.error.backoff.ms", "100"),
-    ("fetch.max.bytes", "4194304"),
     ("fetch.message.max.bytes", "1048576"),
     // librdkafka's default of 1000 stalls a fast consumer for a second each time its queue is full.
     ("fetch.queue.backoff.ms", "5"),
     // Partitions that are assigned or resumed while a fetch waits at the broker have to wait for its end.
     ("fetch.wait.max.ms", "100"),
     ("isolation.level", "read_uncommitted"),
-    ("queued.max.messages.kbytes", "6144"),
     ("queued.min.messages", "100000"),
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.nagle.disable", "true"),
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-/// A producer's defaults. Its memory is bounded by the queue (12 MB).
+/// A producer's defaults. Its memory is bounded by the queue (`producer_queue_bytes`, 12 MB).
 const PRODUCER: &[(&str, &str)] = &[
     ("batch.num.messages", "10000"),
     ("compression.codec", "none"),
@@ -37,7 +36,6 @@ const PRODUCER: &[(&str, &str)] = &[
     ("message.max.bytes", "1000000"),
     // Equal to Java's: murmur2 of the key, any partition for a null key; librdkafka's own default is CRC32.
     ("partitioner", "murmur2_random"),
-    ("queue.buffering.max.kbytes", "12288"),
     ("queue.buffering.max.messages", "100000"),
     ("reconnect.backoff.max.ms", "1000"),
     ("socket.nagle.disable", "true"),
@@ -94,8 +92,13 @@ impl Settings {
                 Err(error) => Err(code::from_rdkafka(error, &format!("[{section}]"))),
             }
         };
-        let mut consumer = merged("consumer", CONSUMER, &config.consumer)?;
-        let mut producer = merged("producer", PRODUCER, &config.producer)?;
+        let kilobytes = |bytes: usize| (bytes >> 10).max(1).to_string();
+        let (queue, sends) = (kilobytes(config.consumer_queue_bytes), kilobytes(config.producer_queue_bytes));
+        let fetch = config.fetch_max_bytes.to_string();
+        let of_consumer = [("queued.max.messages.kbytes", queue.as_str()), ("fetch.max.bytes", fetch.as_str())];
+        let of_producer = [("queue.buffering.max.kbytes", sends.as_str())];
+        let mut consumer = merged("consumer", &[CONSUMER, &of_consumer].concat(), &config.consumer)?;
+        let mut producer = merged("producer", &[PRODUCER, &of_producer].concat(), &config.producer)?;
         let admin = merged("admin", ADMIN, &config.admin)?;
 
         let user_instance = consumer.get("group.instance.id").map(str::to_owned);

@@ -94,6 +94,7 @@ impl Streams {
     /// As [`start`](Self::start).
     pub fn start_with(topology: Topology, config: Config, listeners: Listeners) -> Result<Self> {
         config.check()?;
+        let config = config.within_memory()?;
         let directory = match Self::directory(&topology, &config)? {
             directory if directory.keeps_identity() => directory,
             _ => StateDirectory::for_identity(&config.state_dir, &config.application_id)?,
@@ -127,6 +128,7 @@ impl Streams {
         listeners: Listeners,
     ) -> Result<Self> {
         config.check()?;
+        let config = config.within_memory()?;
         let directory = Self::directory(&topology, &config)?;
         Self::start_in(topology, config, broker, clock, directory, listeners)
     }

@@ -6,6 +6,7 @@ use super::task::TaskId;
 use super::thread::App;
 use crate::error::{Error, Kind, Result};
 use crate::partitioner::partition_for_key;
+use crate::serdes::Format;
 use crate::state::query::{self, Found, Level, Query};
 use crate::state::{StoreId, StoreSpec, TaskState};
 use std::sync::Arc;
@@ -93,6 +94,12 @@ impl StoreBytes {
     /// The store as the topology describes it.
     pub fn spec(&self) -> &StoreSpec {
         &self.spec
+    }
+
+    /// What its keys and its values are, as far as their serdes say.
+    pub fn formats(&self) -> (Format, Format) {
+        let formats = self.app.plan.topology.formats.get(&self.spec.name);
+        formats.copied().unwrap_or((Format::Bytes, Format::Bytes))
     }
 
     /// Whether every instance has all of it.

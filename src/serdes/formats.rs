@@ -1,6 +1,6 @@
 //! JSON and bincode, for every serde type. In both, `Option<T>`'s `None` is Kafka's null.
 
-use super::{Encoded, Serde, SerdeError, SerdeRef};
+use super::{Encoded, Format, Serde, SerdeError, SerdeRef};
 use crate::record::Nullable;
 use serde::de::value::{Error as AnyError, UnitDeserializer};
 use serde::{Serialize, de::DeserializeOwned};
@@ -37,6 +37,10 @@ impl<T: Serialize + DeserializeOwned> Serde<T> for Json {
             };
             SerdeError::Invalid(format!("{what}: {e}"))
         })
+    }
+
+    fn format(&self) -> Format {
+        Format::Json
     }
 }
 

@@ -6,7 +6,7 @@
 //! what libraries offer.
 
 use super::json_scan::{Field, Shape, scan};
-use super::{DefaultSerde, Encoded, Serde, SerdeError, SerdeRef};
+use super::{DefaultSerde, Encoded, Format, Serde, SerdeError, SerdeRef};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -210,6 +210,10 @@ impl Serde<JsonObject> for JsonObjects {
 
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<JsonObject, SerdeError> {
         JsonObject::parse(bytes.ok_or(SerdeError::Null)?)
+    }
+
+    fn format(&self) -> Format {
+        Format::Json
     }
 }
 

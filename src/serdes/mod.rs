@@ -30,12 +30,40 @@ pub enum Encoded {
     Null,
 }
 
+/// What bytes are, told to those who do not know the type: queries over HTTP show rows by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// UTF-8 text.
+    Text,
+    /// JSON text.
+    Json,
+    /// One byte, 0 or 1.
+    Boolean,
+    /// An integer of 16 bits, big endian.
+    Short,
+    /// An integer of 32 bits, big endian.
+    Int,
+    /// An integer of 64 bits, big endian.
+    Long,
+    /// A floating-point number of 32 bits, big endian.
+    Float,
+    /// A floating-point number of 64 bits, big endian.
+    Double,
+    /// Bytes of which no more is known.
+    Bytes,
+}
+
 /// Turns values into bytes and back. Shared by all threads.
 pub trait Serde<T>: Send + Sync {
     /// Appends the bytes of `value` to `out`.
     fn serialize(&self, value: &T, out: &mut Vec<u8>) -> Result<Encoded, SerdeError>;
     /// Reads a value; `None` is Kafka's null.
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<T, SerdeError>;
+    /// What its bytes are, where others could read them.
+    fn format(&self) -> Format {
+        Format::Bytes
+    }
 }
 
 /// A serde that can be handed around.
@@ -60,6 +88,10 @@ impl<T> Serde<Option<T>> for Optional<T> {
             None => Ok(None),
             bytes => self.0.deserialize(bytes).map(Some),
         }
+    }
+
+    fn format(&self) -> Format {
+        self.0.format()
     }
 }
 

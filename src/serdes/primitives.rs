@@ -1,6 +1,6 @@
 //! Bytes, text and numbers, byte-equal to Java's serdes: UTF-8, and big endian two's complement or IEEE 754.
 
-use super::{DefaultSerde, Encoded, Serde, SerdeError, SerdeRef};
+use super::{DefaultSerde, Encoded, Format, Serde, SerdeError, SerdeRef};
 use std::sync::Arc;
 
 /// Bytes as they are. Java: `ByteArraySerde`.
@@ -32,6 +32,10 @@ impl Serde<String> for Text {
         let bytes = bytes.ok_or(SerdeError::Null)?;
         let text = std::str::from_utf8(bytes);
         text.map(str::to_owned).map_err(|e| SerdeError::Invalid(format!("is not UTF-8 text: {e}")))
+    }
+
+    fn format(&self) -> Format {
+        Format::Text
     }
 }
 
@@ -70,6 +74,10 @@ impl Serde<bool> for Bool {
             }
         }
     }
+
+    fn format(&self) -> Format {
+        Format::Boolean
+    }
 }
 
 impl DefaultSerde for bool {
@@ -83,7 +91,7 @@ impl DefaultSerde for bool {
 pub struct Number;
 
 macro_rules! numbers {
-    ($($t:ty, $java:literal;)*) => {$(
+    ($($t:ty, $java:literal, $format:ident;)*) => {$(
         impl Serde<$t> for Number {
             fn serialize(&self, value: &$t, out: &mut Vec<u8>) -> Result<Encoded, SerdeError> {
                 out.extend_from_slice(&value.to_be_bytes());
@@ -98,6 +106,10 @@ macro_rules! numbers {
                     SerdeError::Invalid(format!("has {got} bytes, but {} takes {want} (Java: {})", stringify!($t), $java))
                 })
             }
+
+            fn format(&self) -> Format {
+                Format::$format
+            }
         }
 
         impl DefaultSerde for $t {
@@ -109,11 +121,11 @@ macro_rules! numbers {
 }
 
 numbers! {
-    i16, "ShortSerde";
-    i32, "IntegerSerde";
-    i64, "LongSerde";
-    f32, "FloatSerde";
-    f64, "DoubleSerde";
+    i16, "ShortSerde", Short;
+    i32, "IntegerSerde", Int;
+    i64, "LongSerde", Long;
+    f32, "FloatSerde", Float;
+    f64, "DoubleSerde", Double;
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
 use crate::operators::{Build, Cx, ErasedPort};
 use crate::record::Timestamp;
+use crate::serdes::Format;
 use crate::state::StoreSpec;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -162,6 +163,8 @@ pub struct Topology {
     pub global_stores: std::collections::BTreeSet<String>,
     /// Topics that the application owns, by their names without its id; changelogs not included.
     pub internal_topics: BTreeMap<String, InternalTopic>,
+    /// What the keys and the values of stores are, by the stores' names.
+    pub formats: BTreeMap<String, (Format, Format)>,
     /// Source nodes whose topics must have equally many partitions.
     pub copartitioned: Vec<Vec<NodeId>>,
 }

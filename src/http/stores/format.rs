@@ -5,77 +5,61 @@
 
 use super::parameters::{Parameters, wrong};
 use crate::error::{Error, Kind, Result};
+use crate::serdes::Format;
 use serde_json::{Value, json};
 
-/// What bytes are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    Text,
-    Json,
-    Byte,
-    Short,
-    Int,
-    Long,
-    Float,
-    Double,
-    Boolean,
-    Hex,
-}
-
-const NAMES: [(&str, Format); 10] = [
+const NAMES: [(&str, Format); 9] = [
     ("text", Format::Text),
     ("json", Format::Json),
-    ("byte", Format::Byte),
+    ("boolean", Format::Boolean),
     ("short", Format::Short),
     ("int", Format::Int),
     ("long", Format::Long),
     ("float", Format::Float),
     ("double", Format::Double),
-    ("boolean", Format::Boolean),
-    ("hex", Format::Hex),
+    ("hex", Format::Bytes),
 ];
 
-impl Format {
-    pub(super) fn named(parameter: &str, name: &str) -> Result<Self> {
-        let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
-        let names = || NAMES.map(|(name, _)| name).join(", ");
-        found.ok_or_else(|| wrong(parameter, name, &format!("one of {}", names())))
-    }
+/// The format of this name.
+pub(super) fn named(parameter: &str, name: &str) -> Result<Format> {
+    let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
+    let names = || NAMES.map(|(name, _)| name).join(", ");
+    found.ok_or_else(|| wrong(parameter, name, &format!("one of {}", names())))
+}
 
-    fn bytes(self, text: &str) -> Option<Vec<u8>> {
-        Some(match self {
-            Format::Text => text.as_bytes().to_vec(),
-            Format::Json => serde_json::to_vec(&serde_json::from_str::<Value>(text).ok()?).ok()?,
-            Format::Byte => text.parse::<i8>().ok()?.to_be_bytes().to_vec(),
-            Format::Short => text.parse::<i16>().ok()?.to_be_bytes().to_vec(),
-            Format::Int => text.parse::<i32>().ok()?.to_be_bytes().to_vec(),
-            Format::Long => text.parse::<i64>().ok()?.to_be_bytes().to_vec(),
-            Format::Float => text.parse::<f32>().ok()?.to_be_bytes().to_vec(),
-            Format::Double => text.parse::<f64>().ok()?.to_be_bytes().to_vec(),
-            Format::Boolean => vec![u8::from(text.parse::<bool>().ok()?)],
-            Format::Hex => {
-                let pairs: Vec<&[u8]> = text.as_bytes().chunks(2).collect();
-                let byte = |pair: &&[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-                text.len().is_multiple_of(2).then(|| pairs.iter().map(byte).collect()).flatten()?
-            }
-        })
-    }
+/// The bytes that `text` stands for.
+fn bytes(format: Format, text: &str) -> Option<Vec<u8>> {
+    Some(match format {
+        Format::Text => text.as_bytes().to_vec(),
+        Format::Json => serde_json::to_vec(&serde_json::from_str::<Value>(text).ok()?).ok()?,
+        Format::Short => text.parse::<i16>().ok()?.to_be_bytes().to_vec(),
+        Format::Int => text.parse::<i32>().ok()?.to_be_bytes().to_vec(),
+        Format::Long => text.parse::<i64>().ok()?.to_be_bytes().to_vec(),
+        Format::Float => text.parse::<f32>().ok()?.to_be_bytes().to_vec(),
+        Format::Double => text.parse::<f64>().ok()?.to_be_bytes().to_vec(),
+        Format::Boolean => vec![u8::from(text.parse::<bool>().ok()?)],
+        _ => {
+            let pairs: Vec<&[u8]> = text.as_bytes().chunks(2).collect();
+            let byte = |pair: &&[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            text.len().is_multiple_of(2).then(|| pairs.iter().map(byte).collect()).flatten()?
+        }
+    })
+}
 
-    /// `None`: the bytes are of another format.
-    fn json(self, bytes: &[u8]) -> Option<Value> {
-        Some(match self {
-            Format::Text => json!(std::str::from_utf8(bytes).ok()?),
-            Format::Json => serde_json::from_slice(bytes).ok()?,
-            Format::Byte => json!(i8::from_be_bytes(bytes.try_into().ok()?)),
-            Format::Short => json!(i16::from_be_bytes(bytes.try_into().ok()?)),
-            Format::Int => json!(i32::from_be_bytes(bytes.try_into().ok()?)),
-            Format::Long => json!(i64::from_be_bytes(bytes.try_into().ok()?)),
-            Format::Float => json!(f32::from_be_bytes(bytes.try_into().ok()?)),
-            Format::Double => json!(f64::from_be_bytes(bytes.try_into().ok()?)),
-            Format::Boolean => json!(*bytes.first().filter(|_| bytes.len() == 1)? != 0),
-            Format::Hex => json!(hex(bytes)),
-        })
-    }
+/// `None`: the bytes are of another format.
+fn json(format: Format, bytes: &[u8]) -> Option<Value> {
+    Some(match format {
+        Format::Text => json!(std::str::from_utf8(bytes).ok()?),
+        Format::Json => serde_json::from_slice(bytes).ok()?,
+        Format::Short => json!(i16::from_be_bytes(bytes.try_into().ok()?)),
+        Format::Int => json!(i32::from_be_bytes(bytes.try_into().ok()?)),
+        Format::Long => json!(i64::from_be_bytes(bytes.try_into().ok()?)),
+        Format::Float => json!(f32::from_be_bytes(bytes.try_into().ok()?)),
+        Format::Double => json!(f64::from_be_bytes(bytes.try_into().ok()?)),
+        Format::Boolean => json!(*bytes.first().filter(|_| bytes.len() == 1)? != 0),
+        // Bytes of which nothing is known may be readable all the same.
+        _ => return None,
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -84,36 +68,43 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The formats of a store's keys and values, as far as they are known.
 pub(super) struct Formats {
-    key: Option<Format>,
-    value: Option<Format>,
+    key: Format,
+    value: Format,
+    /// The URL has bytes as digits.
+    hex: bool,
 }
 
 impl Formats {
-    pub(super) fn new(parameters: &Parameters) -> Self {
-        Self { key: parameters.key_format, value: parameters.value_format }
+    /// What the request says goes before what the serdes say.
+    pub(super) fn new(parameters: &Parameters, (key, value): (Format, Format)) -> Self {
+        let hex = parameters.key_format == Some(Format::Bytes);
+        Self { key: parameters.key_format.unwrap_or(key), value: parameters.value_format.unwrap_or(value), hex }
     }
 
     /// The key that a URL means.
     pub(super) fn key_bytes(&self, text: &str) -> Result<Vec<u8>> {
-        let format = self.key.unwrap_or(Format::Text);
+        let format = if self.key == Format::Bytes && !self.hex { Format::Text } else { self.key };
         let wrong = || Error::new(Kind::User, format!("{text:?} is no key of the format {format:?}"));
-        format.bytes(text).ok_or_else(wrong)
+        bytes(format, text).ok_or_else(wrong)
     }
 
     /// A key as JSON.
     pub(super) fn key(&self, bytes: &[u8]) -> Value {
-        self.key.and_then(|format| format.json(bytes)).unwrap_or_else(|| guessed(bytes, Format::Text))
+        match self.hex {
+            true => json!(hex(bytes)),
+            false => json(self.key, bytes).unwrap_or_else(|| guessed(bytes, Format::Text)),
+        }
     }
 
     /// A value as JSON.
     pub(super) fn value(&self, bytes: &[u8]) -> Value {
-        self.value.and_then(|format| format.json(bytes)).unwrap_or_else(|| guessed(bytes, Format::Json))
+        json(self.value, bytes).unwrap_or_else(|| guessed(bytes, Format::Json))
     }
 
     /// What stands in a URL for a key that has been shown.
     pub(super) fn key_text(&self, bytes: &[u8]) -> Option<String> {
         Some(match self.key(bytes) {
-            Value::String(text) => text,
+            Value::String(text) if self.key != Format::Json => text,
             other => other.to_string(),
         })
         .filter(|text| self.key_bytes(text).is_ok_and(|again| again == bytes))
@@ -123,7 +114,7 @@ impl Formats {
 /// What the bytes look like: JSON (where that is likely), text, or nothing that can be read.
 fn guessed(bytes: &[u8], likely: Format) -> Value {
     let readable = |text: &&str| !text.chars().any(|c| c.is_control() && !c.is_whitespace());
-    match (likely.json(bytes), std::str::from_utf8(bytes).ok().filter(readable)) {
+    match (json(likely, bytes), std::str::from_utf8(bytes).ok().filter(readable)) {
         (Some(value), Some(_)) => value,
         (_, Some(text)) => json!(text),
         (_, None) => json!({ "hex": hex(bytes) }),
@@ -136,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_bytes_is_shown() {
-        let of = |query: &str| Formats::new(&Parameters::parse(query).expect("right"));
+        let of = |query: &str| Formats::new(&Parameters::parse(query).expect("right"), (Format::Text, Format::Bytes));
         assert_eq!(of("value=long").value(&7i64.to_be_bytes()), json!(7));
         assert_eq!(of("value=long").value(b"seven"), json!("seven"), "of another format");
         assert_eq!(of("").value(&7i64.to_be_bytes()), json!({ "hex": "0000000000000007" }));
@@ -152,11 +143,11 @@ mod tests {
             ("key=hex", "00ff", vec![0, 255]),
             ("key=boolean", "true", vec![1]),
         ] {
-            let formats = Formats::new(&Parameters::parse(query).expect("right"));
+            let formats = Formats::new(&Parameters::parse(query).expect("right"), (Format::Text, Format::Bytes));
             assert_eq!(formats.key_bytes(text).ok(), Some(bytes.clone()));
             assert_eq!(formats.key_text(&bytes).as_deref(), Some(text));
         }
-        let formats = Formats::new(&Parameters::parse("key=int").expect("right"));
+        let formats = Formats::new(&Parameters::parse("key=int").expect("right"), (Format::Text, Format::Bytes));
         assert!(formats.key_bytes("two").is_err());
     }
 }

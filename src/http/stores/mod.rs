@@ -27,8 +27,8 @@ pub(super) fn answer(stores: Option<Stores>, path: &str, query: &str) -> Respons
                 let (name, key) = rest.split_once('/').map_or((rest, None), |(name, key)| (name, Some(key)));
                 let name = parameters::decode(name, false)?;
                 let store = stores.store(&name)?.level(parameters.level);
-                let request =
-                    Request { formats: Formats::new(&parameters), store, parameters: &parameters, path, query };
+                let formats = Formats::new(&parameters, store.formats());
+                let request = Request { formats, store, parameters: &parameters, path, query };
                 match key {
                     Some(key) => request.key(&parameters::decode(key, false)?),
                     None => request.rows(),

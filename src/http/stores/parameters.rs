@@ -1,7 +1,8 @@
 //! What may stand behind the question mark of `/stores/…`.
 
-use super::format::Format;
+use super::format::named;
 use crate::error::{Error, Kind, Result};
+use crate::serdes::Format;
 use crate::state::query::Level;
 
 /// How many rows are given where nobody says.
@@ -77,8 +78,8 @@ impl Parameters {
             "from_ms" => self.from_ms = Some(number(name, &value)?),
             "to_ms" => self.to_ms = Some(number(name, &value)?),
             "as_of_ms" => self.as_of_ms = Some(number(name, &value)?),
-            "key" => self.key_format = Some(Format::named(name, &value)?),
-            "value" => self.value_format = Some(Format::named(name, &value)?),
+            "key" => self.key_format = Some(named(name, &value)?),
+            "value" => self.value_format = Some(named(name, &value)?),
             _ => {
                 return Err(Error::new(Kind::User, format!("there is no parameter {name}")).hint(
                     "use level, scope, partition, limit, from, to, after, prefix, from_ms, to_ms, as_of_ms, key, value",

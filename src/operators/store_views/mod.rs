@@ -11,7 +11,7 @@ pub use window::{WindowRow, WindowStore};
 use super::Cx;
 use crate::error::{Error, Kind, Result};
 use crate::record::Timestamp;
-use crate::serdes::{Encoded, SerdeError, SerdeRef};
+use crate::serdes::{Encoded, Format, SerdeError, SerdeRef};
 use crate::state::{Changelog, Engine, StoreId, StoreKind, StoreSpec, timestamped};
 use std::fmt::Display;
 use std::sync::Arc;
@@ -36,11 +36,17 @@ pub struct StateStore<S> {
     /// Whether the engine was chosen; otherwise it is the application's default.
     engine_given: bool,
     open: Arc<dyn Fn(StoreId) -> S + Send + Sync>,
+    formats: (Format, Format),
 }
 
 impl<S> Clone for StateStore<S> {
     fn clone(&self) -> Self {
-        Self { spec: self.spec.clone(), engine_given: self.engine_given, open: self.open.clone() }
+        Self {
+            spec: self.spec.clone(),
+            engine_given: self.engine_given,
+            open: self.open.clone(),
+            formats: self.formats,
+        }
     }
 }
 
@@ -48,7 +54,17 @@ impl<S> StateStore<S> {
     pub(crate) fn new(name: &str, kind: StoreKind, open: impl Fn(StoreId) -> S + Send + Sync + 'static) -> Self {
         let changelog = Changelog::Own { config: Vec::new() };
         let spec = StoreSpec { name: name.into(), engine: Engine::default(), kind, changelog, cached: false };
-        Self { spec, engine_given: false, open: Arc::new(open) }
+        Self { spec, engine_given: false, open: Arc::new(open), formats: (Format::Bytes, Format::Bytes) }
+    }
+
+    /// Notes what its bytes are.
+    pub(crate) fn of_formats(self, key: Format, value: Format) -> Self {
+        Self { formats: (key, value), ..self }
+    }
+
+    /// What its keys and its values are.
+    pub(crate) fn formats(&self) -> (Format, Format) {
+        self.formats
     }
 
     /// The store's name.
@@ -115,7 +131,9 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// A store of this name, to be added to a topology.
     pub fn store(name: &str, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::KeyValue { timestamped: false };
+        let formats = (key.format(), value.format());
         StateStore::new(name, kind, move |store| Self { store, key: key.clone(), value: value.clone() })
+            .of_formats(formats.0, formats.1)
     }
 
     /// The value of `key`.
@@ -220,7 +238,9 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// A store of this name, to be added to a topology.
     pub fn store(name: &str, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::KeyValue { timestamped: true };
+        let formats = (key.format(), value.format());
         StateStore::new(name, kind, move |store| Self { store, key: key.clone(), value: value.clone() })
+            .of_formats(formats.0, formats.1)
     }
 
     /// The value of `key`, with its timestamp.

@@ -40,7 +40,9 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     /// A store of this name, to be added to a topology; sessions are kept for `retention_ms` of stream time.
     pub fn store(name: &str, retention_ms: i64, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::Session { retention_ms };
+        let formats = (key.format(), value.format());
         StateStore::new(name, kind, move |store| Self { store, key: key.clone(), value: value.clone() })
+            .of_formats(formats.0, formats.1)
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of a session.

@@ -38,7 +38,9 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
     /// A store of this name, to be added to a topology; the past is kept for `history_ms` of stream time.
     pub fn store(name: &str, history_ms: i64, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::Versioned { history_ms };
+        let formats = (key.format(), value.format());
         StateStore::new(name, kind, move |store| Self { store, key: key.clone(), value: value.clone() })
+            .of_formats(formats.0, formats.1)
     }
 
     /// Sets (`Some`) or deletes (`None`) what holds from `from_ms` on, and tells what became of it.

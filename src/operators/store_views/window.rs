@@ -84,6 +84,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
             StoreKind::Window { size_ms, timestamped, .. } => (size_ms, timestamped),
             _ => (0, false),
         };
+        let formats = (key.format(), value.format());
         StateStore::new(name, kind, move |store| Self {
             store,
             size_ms,
@@ -91,6 +92,7 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
             key: key.clone(),
             value: value.clone(),
         })
+        .of_formats(formats.0, formats.1)
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of `key` in the window that begins at `start_ms`. A row's timestamp is

@@ -1,26 +1,17 @@
 //! `/stores` of two instances on the broker in memory: a key is found wherever it is, ranges are whole, and what cannot be
 //! answered now says so.
 
+use super::{PATIENCE, wait_until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use watersmeet::clock::SystemClock;
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
 use watersmeet::testing::MemoryBroker;
 use watersmeet::windows::TimeWindows;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 /// A loopback address that nobody uses.
 fn free_address() -> String {

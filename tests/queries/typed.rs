@@ -1,6 +1,7 @@
-//! Interactive queries on whole clients over the broker in memory: every kind of store, both levels, from other threads, and
+//! Typed reads on whole clients over the broker in memory: every kind of store, both levels, from other threads, and
 //! what they say while partitions move.
 
+use super::{PATIENCE, wait_until};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,16 +15,6 @@ use watersmeet::runtime::State;
 use watersmeet::serdes::DefaultSerde;
 use watersmeet::testing::MemoryBroker;
 use watersmeet::windows::{SessionWindows, TimeWindows};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 fn start(broker: &MemoryBroker, process: &str, topology: Topology, dir: &Path, commit: Duration) -> Streams {
     let poll = Duration::from_millis(100);

@@ -17,7 +17,7 @@ use crate::operators::source::{Decode, TimestampsOf};
 use crate::operators::{ErasedPort, Port, join_children};
 use crate::record::{Change, Data};
 use crate::serdes::{Optional, SerdeRef};
-use crate::state::{Changelog, StoreSpec};
+use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use crate::topology::{Node, NodeId, NodeKind, SinkTopic, Source, TopicName};
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -234,9 +234,16 @@ fn subscription_source(topic: String) -> Write {
     })
 }
 
+/// Whether the store of subscriptions keeps headers: Kafka Streams' does in memory.
+fn keeps_headers(writer: &Writer) -> bool {
+    writer.defaults.engine == Engine::Memory
+}
+
 fn subscription_store(name: String) -> Write {
     Box::new(move |writer, _, _| {
-        let spec = StoreSpec::table(name, writer.defaults.engine, Changelog::Own { config: Vec::new() });
+        let engine = writer.defaults.engine;
+        let kind = StoreKind::Subscriptions { headers: keeps_headers(writer) };
+        let spec = StoreSpec { name, engine, kind, changelog: Changelog::Own { config: Vec::new() }, cached: false };
         writer.store(spec, &[]);
         // A store has no children that would ask for its node.
         NodeId(usize::MAX)
@@ -245,12 +252,19 @@ fn subscription_store(name: String) -> Write {
 
 fn receive(store: String) -> Write {
     Box::new(move |writer, name, parents| {
-        let kept = store.clone();
+        let (kept, with_headers) = (store.clone(), keeps_headers(writer));
         let node = writer.processor(name, parents, move |build: &mut Build, out| {
             let store = build.store(&kept);
             let node = build.node.clone();
-            Box::new(Receive { node, store, out, key_bytes: Vec::new(), row: Vec::new() })
-                as Port<Option<Vec<u8>>, Subscription>
+            Box::new(Receive {
+                node,
+                store,
+                out,
+                key_bytes: Vec::new(),
+                row: Vec::new(),
+                with_headers,
+                stored: Vec::new(),
+            }) as Port<Option<Vec<u8>>, Subscription>
         });
         writer.connect(node, &store);
         node
@@ -272,9 +286,10 @@ fn answer<KO: Data, VO: Data>(key: SerdeRef<KO>, view: View<KO, VO>) -> Write {
 fn announce<KO: Data, VO: Data>(store: String, key: SerdeRef<KO>) -> Write {
     Box::new(move |writer, name, parents| {
         let (only_latest, kept) = (writer.versioned_parents[0], store.clone());
+        let with_headers = keeps_headers(writer);
         let node = writer.processor(name, parents, move |build: &mut Build, out: Port<Vec<u8>, Response<VO>>| {
             let (node, store) = (build.node.clone(), build.store(&kept));
-            Box::new(Announce { node, only_latest, store, key: key.clone(), out, prefix: Vec::new() })
+            Box::new(Announce { node, only_latest, store, with_headers, key: key.clone(), out, prefix: Vec::new() })
                 as Port<KO, Change<VO>>
         });
         writer.connect(node, &store);

@@ -208,6 +208,9 @@ impl Counts {
     }
 }
 
+/// What a dead letter tells of a record as it was at the operator where it failed; `None`: as it was consumed.
+pub(crate) type Seen = Option<(Timestamp, Headers)>;
+
 /// The stages at which one record can be at fault, each with its own policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -352,6 +355,22 @@ impl Cx {
 
     /// One record is at fault: does what the policy of that stage says. `Ok` means: skip the record and go on.
     pub fn faulty_record(&mut self, stage: Stage, node: &str, cause: &dyn std::fmt::Display) -> Result {
+        self.faulty_record_seen(stage, node, cause, None)
+    }
+
+    /// What a dead letter would need, should the record fail.
+    pub(crate) fn seen(&self, timestamp_ms: Timestamp, headers: &Headers) -> Seen {
+        self.dead_letters.map(|_| (timestamp_ms, headers.clone()))
+    }
+
+    /// [`faulty_record`](Self::faulty_record) of a record that may have changed on its way.
+    pub(crate) fn faulty_record_seen(
+        &mut self,
+        stage: Stage,
+        node: &str,
+        cause: &dyn std::fmt::Display,
+        seen: Seen,
+    ) -> Result {
         let policy = match stage {
             Stage::Deserialization => self.policies.deserialization,
             Stage::Processing => self.policies.processing,
@@ -365,7 +384,7 @@ impl Cx {
             Policy::Fail => {
                 // The record has its place in the dead-letter topic, if there is one, even where the task ends over it.
                 if self.dead_letters.is_some() {
-                    self.send_dead_letter(&error)?;
+                    self.send_dead_letter(&error, seen)?;
                 }
                 Err(error.hint(
                     "correct or skip the record at its source, or set errors.<stage> to \"continue\" or \"dead-letter\"",
@@ -377,7 +396,7 @@ impl Cx {
                 Ok(())
             }
             Policy::DeadLetter => {
-                self.send_dead_letter(&error)?;
+                self.send_dead_letter(&error, seen)?;
                 self.counts.dead_lettered += 1;
                 tracing::warn!("{error}; sent to the dead-letter topic");
                 Ok(())
@@ -385,13 +404,13 @@ impl Cx {
         }
     }
 
-    /// Sends the record being processed, as it was consumed, to the dead-letter topic with KIP-1034's headers.
-    fn send_dead_letter(&mut self, error: &Error) -> Result {
+    /// Sends the bytes of the record being processed, as they were consumed, to the dead-letter topic with KIP-1034's headers.
+    fn send_dead_letter(&mut self, error: &Error, seen: Seen) -> Result {
         let (Some(topic), Some(c)) = (self.dead_letters, &self.current) else {
             return Err(Error::new(Kind::Config, "the policy is dead-letter, but there is no dead-letter topic")
                 .key("errors.dead.letter.topic.name"));
         };
-        let mut headers = c.raw.meta.headers.clone();
+        let (timestamp_ms, mut headers) = seen.unwrap_or_else(|| (c.timestamp_ms, c.raw.meta.headers.clone()));
         let mut add = |name: &str, value: &str| headers.add(format!("__streams.errors.{name}"), Some(value.as_bytes()));
         add("exception", &format!("watersmeet::{:?}", error.kind()));
         add("message", &error.to_string());
@@ -403,7 +422,7 @@ impl Cx {
         let _infallible: Result<(), SerdeError> = self.outbox.push(
             topic,
             None,
-            Some(c.timestamp_ms),
+            Some(timestamp_ms),
             headers,
             |out| Ok(append(key, out)),
             |out| Ok(append(value, out)),

@@ -49,7 +49,10 @@ impl<K, V, W, E: Display, F: Fn(&K, V) -> Result<W, E>> Push<K, V> for TryMapVal
         let Record { key, value, timestamp_ms, headers } = record;
         match (self.f)(&key, value) {
             Ok(value) => self.out.push(cx, Record { key, value, timestamp_ms, headers }),
-            Err(error) => cx.faulty_record(Stage::Processing, &self.node, &error),
+            Err(error) => {
+                let seen = cx.seen(timestamp_ms, &headers);
+                cx.faulty_record_seen(Stage::Processing, &self.node, &error, seen)
+            }
         }
     }
 }

@@ -117,9 +117,10 @@ struct Guard<K, V> {
 
 impl<K, V> Push<K, V> for Guard<K, V> {
     fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
+        let seen = cx.seen(record.timestamp_ms, &record.headers);
         match catch_unwind(AssertUnwindSafe(|| self.port.push(cx, record))) {
             Ok(result) => result,
-            Err(panic) => cx.faulty_record(cx::Stage::Processing, &self.node, &panic_text(&*panic)),
+            Err(panic) => cx.faulty_record_seen(cx::Stage::Processing, &self.node, &panic_text(&*panic), seen),
         }
     }
 }

@@ -320,8 +320,11 @@ impl<K, V, K2, V2> Push<K, V> for ProcessPort<K, V, K2, V2> {
     fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
         let mut node = self.0.borrow_mut();
         let time_ms = record.timestamp_ms;
+        let seen = cx.seen(time_ms, &record.headers);
         match node.call(cx, time_ms, |processor, context| processor.process(context, record)) {
-            Err(error) if error.kind() == Kind::User => cx.faulty_record(Stage::Processing, &node.info.name, &error),
+            Err(error) if error.kind() == Kind::User => {
+                cx.faulty_record_seen(Stage::Processing, &node.info.name, &error, seen)
+            }
             result => result,
         }
     }

@@ -158,7 +158,7 @@ impl RecordCache {
             let timestamped = match spec.kind {
                 StoreKind::KeyValue { timestamped } | StoreKind::Window { timestamped, .. } => timestamped,
                 StoreKind::Session { .. } => false,
-                StoreKind::Versioned { .. } | StoreKind::Buffer => return None,
+                StoreKind::Versioned { .. } | StoreKind::Subscriptions { .. } | StoreKind::Buffer => return None,
             };
             (spec.cached && budget.is_some()).then(|| Held { timestamped, ..Held::default() })
         };

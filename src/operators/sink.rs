@@ -41,6 +41,7 @@ impl<K, V> Push<K, V> for Encode<K, V> {
             Partitioning::ByKey => None,
             Partitioning::By(by) => by(&key, &value),
         };
+        let seen = cx.seen(timestamp_ms, &headers);
         let sent = cx.outbox.push(
             self.topic,
             partition,
@@ -59,7 +60,7 @@ impl<K, V> Push<K, V> for Encode<K, V> {
                 }
                 Ok(())
             }
-            Err(error) => cx.faulty_record(Stage::Production, &self.node, &error),
+            Err(error) => cx.faulty_record_seen(Stage::Production, &self.node, &error, seen),
         }
     }
 }

@@ -59,11 +59,7 @@ impl BufferValue {
         out.extend_from_slice(&offset.to_be_bytes());
         put_sized(Some(partition.topic.as_bytes()), out);
         out.extend_from_slice(&partition.partition.to_be_bytes());
-        out.extend_from_slice(&(headers.len() as i32).to_be_bytes());
-        for header in headers.iter() {
-            put_sized(Some(header.name.as_bytes()), out);
-            put_sized(header.value.as_deref(), out);
-        }
+        put_headers(headers, out);
         put_sized(self.prior.as_deref(), out);
         match &self.old {
             Some(_) if self.old == self.prior => out.extend_from_slice(&SAME_AS_PRIOR.to_be_bytes()),
@@ -108,16 +104,31 @@ fn put_sized(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
-fn read(rest: &mut &[u8]) -> Option<(BufferValue, Timestamp)> {
-    let (timestamp_ms, offset) = (i64::from_be_bytes(take(rest)?), i64::from_be_bytes(take(rest)?));
-    let topic = take_text(rest)?;
-    let partition = Rc::new(TopicPartition::new(topic, i32::from_be_bytes(take(rest)?)));
+/// Appends headers: how many, then each with its name and value.
+pub(super) fn put_headers(headers: &Headers, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(headers.len() as i32).to_be_bytes());
+    for header in headers.iter() {
+        put_sized(Some(header.name.as_bytes()), out);
+        put_sized(header.value.as_deref(), out);
+    }
+}
+
+/// Takes headers off the front of `rest`.
+pub(super) fn take_headers(rest: &mut &[u8]) -> Option<Headers> {
     let mut headers = Headers::default();
     // -1: written before records had headers.
     for _ in 0..i32::from_be_bytes(take(rest)?) {
         let name = take_text(rest)?;
         headers.add(name, take_sized(rest)?);
     }
+    Some(headers)
+}
+
+fn read(rest: &mut &[u8]) -> Option<(BufferValue, Timestamp)> {
+    let (timestamp_ms, offset) = (i64::from_be_bytes(take(rest)?), i64::from_be_bytes(take(rest)?));
+    let topic = take_text(rest)?;
+    let partition = Rc::new(TopicPartition::new(topic, i32::from_be_bytes(take(rest)?)));
+    let headers = take_headers(rest)?;
     let prior: Option<Bytes> = take_sized(rest)?.map(Bytes::from);
     let old = match i32::from_be_bytes(take(rest)?) {
         SAME_AS_PRIOR => prior.clone(),

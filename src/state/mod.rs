@@ -16,6 +16,7 @@ mod rocksdb;
 mod row_cache;
 pub(crate) mod row_index;
 pub mod segmented;
+pub(crate) mod subscriptions;
 mod task_directory;
 mod task_state;
 pub mod timestamped;
@@ -93,6 +94,12 @@ pub enum StoreKind {
         /// How long a value that was replaced can still be looked up, in stream time.
         history_ms: i64,
     },
+    /// What a foreign-key join's rows subscribe to: keys and timestamped values.
+    Subscriptions {
+        /// Rows have the headers of the records that they come from, as Kafka Streams' do in memory and not in RocksDB.
+        /// Changelogs have none, so after a restore there are none.
+        headers: bool,
+    },
     /// What a buffer holds back: opaque keys and values.
     Buffer,
 }
@@ -102,6 +109,7 @@ impl StoreKind {
     pub(crate) fn is_timestamped(&self) -> bool {
         match self {
             StoreKind::KeyValue { timestamped } | StoreKind::Window { timestamped, .. } => *timestamped,
+            StoreKind::Subscriptions { .. } => true,
             StoreKind::Session { .. } | StoreKind::Versioned { .. } | StoreKind::Buffer => false,
         }
     }

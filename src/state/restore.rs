@@ -2,10 +2,10 @@
 
 use super::segmented::Segmented;
 use super::versioned::Versioned;
-use super::{StoreId, StoreSpec, TaskState, timestamped};
+use super::{StoreId, StoreKind, StoreSpec, TaskState, subscriptions};
 use crate::broker::{RawRecord, TopicPartition};
 use crate::error::Result;
-use crate::record::Timestamp;
+use crate::record::{Headers, Timestamp};
 
 /// After how many bytes of rows a chunk is committed, with its offset: a crash in the middle resumes there.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -54,13 +54,19 @@ struct RowFormat {
     segmented: Option<Segmented>,
     versioned: Option<Versioned>,
     timestamped: bool,
+    /// Headers that its rows keep: none are in changelogs.
+    headers: Option<Headers>,
 }
 
 impl RowFormat {
     fn new((i, spec): (usize, &StoreSpec)) -> Self {
-        let timestamped = spec.kind.is_timestamped();
         let store = StoreId(i);
-        Self { segmented: Segmented::new(store, spec), versioned: Versioned::new(store, spec), timestamped }
+        Self {
+            segmented: Segmented::new(store, spec),
+            versioned: Versioned::new(store, spec),
+            timestamped: spec.kind.is_timestamped(),
+            headers: matches!(spec.kind, StoreKind::Subscriptions { headers: true }).then(Headers::default),
+        }
     }
 
     fn put(
@@ -84,7 +90,7 @@ impl RowFormat {
         };
         match value {
             Some(value) if self.timestamped => {
-                timestamped::encode(value, timestamp_ms, row);
+                subscriptions::encode(value, timestamp_ms, self.headers.as_ref(), row);
                 state.put(store, key, Some(row));
             }
             value => state.put(store, key, value),

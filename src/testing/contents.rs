@@ -4,10 +4,10 @@ use super::driver::{Inner, TopologyTestDriver};
 use crate::error::{Error, Kind, Result};
 use crate::operators::Cx;
 use crate::operators::store_views::StateStore;
-use crate::record::Timestamp;
+use crate::record::{Headers, Timestamp};
 use crate::state::buffer_value::{BufferValue, Bytes};
 use crate::state::segmented::Keys;
-use crate::state::{StoreKind, StoreSpec, timestamped};
+use crate::state::{StoreKind, StoreSpec, subscriptions, timestamped};
 
 /// A row of a store, of whatever kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct StoreRow {
     pub timestamp_ms: Option<Timestamp>,
     /// The value's bytes.
     pub value: Vec<u8>,
+    /// The headers that are kept with the value; most stores keep none.
+    pub headers: Headers,
 }
 
 /// A change that a buffer holds back.
@@ -131,28 +133,37 @@ fn rows(inner: &mut Inner, name: &str) -> Result<Vec<StoreRow>> {
     for (cx, store) in inner.thread()?.contexts(name) {
         match kind {
             StoreKind::KeyValue { timestamped } => cx.state.range(store, None, None, &mut |key, row| {
-                let (key, window) = (key.to_vec(), None);
+                let (key, window, headers) = (key.to_vec(), None, Headers::default());
                 all.push(match timestamped {
                     true => {
                         let timestamp_ms = Some(timestamped::timestamp_ms(row));
-                        StoreRow { key, window, timestamp_ms, value: timestamped::value(row).to_vec() }
+                        StoreRow { key, window, timestamp_ms, value: timestamped::value(row).to_vec(), headers }
                     }
-                    false => StoreRow { key, window, timestamp_ms: None, value: row.to_vec() },
+                    false => StoreRow { key, window, timestamp_ms: None, value: row.to_vec(), headers },
                 });
                 true
             })?,
+            StoreKind::Subscriptions { headers: with_headers } => {
+                cx.state.range(store, None, None, &mut |key, row| {
+                    let (headers, value) = subscriptions::decode(row, with_headers);
+                    let (key, timestamp_ms) = (key.to_vec(), Some(timestamped::timestamp_ms(row)));
+                    all.push(StoreRow { key, window: None, timestamp_ms, value: value.to_vec(), headers });
+                    true
+                })?;
+            }
             StoreKind::Window { size_ms, timestamped, .. } => {
                 for row in cx.fetch_timed(store, Keys::Range(None, None), i64::MIN, i64::MAX)? {
                     let timestamp_ms = timestamped.then(|| timestamped::timestamp_ms(&row.value));
                     let value = if timestamped { timestamped::value(&row.value).to_vec() } else { row.value };
                     let window = Some((row.time_ms, row.time_ms.saturating_add(size_ms)));
-                    all.push(StoreRow { key: row.key, window, timestamp_ms, value });
+                    all.push(StoreRow { key: row.key, window, timestamp_ms, value, headers: Headers::default() });
                 }
             }
             StoreKind::Session { .. } => {
                 for row in cx.fetch_timed(store, Keys::Range(None, None), i64::MIN, i64::MAX)? {
                     let window = Some((row.suffix, row.time_ms));
-                    all.push(StoreRow { key: row.key, window, timestamp_ms: None, value: row.value });
+                    let (key, value, headers) = (row.key, row.value, Headers::default());
+                    all.push(StoreRow { key, window, timestamp_ms: None, value, headers });
                 }
             }
             StoreKind::Versioned { .. } => {
@@ -160,7 +171,8 @@ fn rows(inner: &mut Inner, name: &str) -> Result<Vec<StoreRow>> {
                 for (key, versions) in versioned.all(&mut cx.state)? {
                     all.extend(versions.into_iter().filter_map(|version| {
                         let window = Some((version.from_ms, version.to_ms.unwrap_or(i64::MAX)));
-                        Some(StoreRow { key: key.clone(), window, timestamp_ms: None, value: version.value? })
+                        let (key, value, headers) = (key.clone(), version.value?, Headers::default());
+                        Some(StoreRow { key, window, timestamp_ms: None, value, headers })
                     }));
                 }
             }

@@ -63,7 +63,9 @@ fn changelog(store: &StoreSpec, application_id: &str) -> Option<InternalTopicSpe
     };
     let longer = |ms: i64| ms.saturating_add(CHANGELOG_EXTRA_MS).to_string();
     let config = match store.kind {
-        StoreKind::KeyValue { .. } | StoreKind::Buffer => settings(&[("cleanup.policy", "compact")], overrides),
+        StoreKind::KeyValue { .. } | StoreKind::Subscriptions { .. } | StoreKind::Buffer => {
+            settings(&[("cleanup.policy", "compact")], overrides)
+        }
         StoreKind::Window { retention_ms, duplicates, .. } => {
             // Rows with sequence numbers never replace each other: compaction would find nothing to do.
             let policy = if duplicates { "delete" } else { "compact,delete" };

@@ -4,6 +4,7 @@ use super::interpreter::{Contents, Interpreter};
 use super::val::{Type, base64, render};
 use serde_json::{Map, Value, json};
 use watersmeet::error::Error;
+use watersmeet::state::timestamped::UNKNOWN_MS;
 use watersmeet::state::{StoreKind, StoreSpec};
 use watersmeet::testing::{BufferRow, StoreRow, TopologyTestDriver};
 
@@ -12,14 +13,15 @@ pub fn all(driver: &TopologyTestDriver, interpreter: &Interpreter) -> Result<Val
     let mut all = Map::new();
     for spec in driver.stores() {
         let contents = interpreter.contents(&spec.name);
-        all.insert(spec.name.clone(), one(driver, &spec, contents)?);
+        let is_table = interpreter.tables.contains(&spec.name);
+        all.insert(spec.name.clone(), one(driver, &spec, contents, is_table)?);
     }
     Ok(Value::Object(all))
 }
 
-fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Result<Value, Error> {
+fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents, is_table: bool) -> Result<Value, Error> {
     let r#type = match spec.kind {
-        StoreKind::KeyValue { .. } => "key_value",
+        StoreKind::KeyValue { .. } | StoreKind::Subscriptions { .. } => "key_value",
         StoreKind::Window { .. } => "window",
         StoreKind::Session { .. } => "session",
         StoreKind::Versioned { .. } => "versioned",
@@ -29,13 +31,20 @@ fn one(driver: &TopologyTestDriver, spec: &StoreSpec, contents: Contents) -> Res
     if let Contents::Held(grace_ms) = contents {
         return Ok(held(&rows, grace_ms));
     }
+    if is_table && (spec.kind == StoreKind::KeyValue { timestamped: false }) {
+        // That is how a table reads a row without a timestamp.
+        rows.iter_mut().for_each(|row| row.timestamp_ms = Some(UNKNOWN_MS));
+    }
     // The sort is stable: rows of equal key and time stay in the order in which they came.
     rows.sort_by(|a, b| (&a.key, a.window).cmp(&(&b.key, b.window)));
     if let StoreKind::Versioned { .. } = spec.kind {
         let keys = rows.chunk_by(|a, b| a.key == b.key).map(|versions| versioned(versions, &contents));
         return Ok(json!({"type": r#type, "entries": keys.collect::<Vec<_>>()}));
     }
-    let entries: Vec<Value> = rows.iter().map(|row| entry(row, &contents)).collect();
+    let entries: Vec<Value> = match &contents {
+        Contents::Waiting { key, left, right } => rows.iter().flat_map(|row| waiting(row, key, left, right)).collect(),
+        contents => rows.iter().map(|row| entry(row, contents)).collect(),
+    };
     Ok(json!({"type": r#type, "entries": entries}))
 }
 
@@ -84,19 +93,27 @@ fn waiting_key(bytes: &[u8], key: &Type) -> Option<Value> {
     Some(json!({"key": decode(key, rest), "ts": i64::from_be_bytes(*time), "side": side}))
 }
 
-/// The last of the values under such a key: each has its length and its side before it.
-fn waiting_value(bytes: &[u8], left: &Type, right: &Type) -> Option<Value> {
+/// The values under such a key: each has its length and its side before it.
+fn waiting_values(bytes: &[u8], left: &Type, right: &Type) -> Option<Vec<Value>> {
     let mut rest = bytes.get(5..)?;
-    let mut last = None;
+    let mut all = Vec::new();
     while let Some((len, behind)) = rest.split_first_chunk::<4>() {
         let (value, behind) = behind.split_at_checked(u32::from_be_bytes(*len) as usize)?;
         rest = behind;
-        last = Some(value);
+        all.push(match value.split_first()? {
+            (1, value) => json!({"left": decode(left, value)}),
+            (_, value) => json!({"right": decode(right, value)}),
+        });
     }
-    Some(match last?.split_first()? {
-        (1, value) => json!({"left": decode(left, value)}),
-        (_, value) => json!({"right": decode(right, value)}),
-    })
+    Some(all)
+}
+
+/// What is listed of a row of records that wait: one entry for each.
+fn waiting(row: &StoreRow, key: &Type, left: &Type, right: &Type) -> Vec<Value> {
+    let bytes = |bytes: &[u8]| json!(base64(bytes));
+    let values = waiting_values(&row.value, left, right).unwrap_or_else(|| vec![bytes(&row.value)]);
+    let key = waiting_key(&row.key, key).unwrap_or_else(|| bytes(&row.key));
+    values.into_iter().map(|value| json!({"key": key, "value": value})).collect()
 }
 
 /// A key with its versions.
@@ -118,6 +135,10 @@ fn entry(row: &StoreRow, contents: &Contents) -> Value {
     if let Some(timestamp_ms) = row.timestamp_ms {
         entry["ts"] = json!(timestamp_ms);
     }
+    if !row.headers.is_empty() {
+        let headers = row.headers.iter().map(|header| json!([header.name, header.value.as_deref().map(base64)]));
+        entry["headers"] = headers.collect();
+    }
     entry
 }
 
@@ -131,8 +152,7 @@ fn decode(r#type: &Type, bytes: &[u8]) -> Value {
 fn key(bytes: &[u8], contents: &Contents) -> Value {
     match contents {
         Contents::Rows(key, _) => decode(key, bytes),
-        Contents::Waiting { key, .. } => waiting_key(bytes, key).unwrap_or_else(|| json!(base64(bytes))),
-        Contents::Subscriptions(_) | Contents::Held(_) | Contents::Unknown => json!(base64(bytes)),
+        _ => json!(base64(bytes)),
     }
 }
 
@@ -142,10 +162,7 @@ fn value(bytes: &[u8], contents: &Contents) -> Value {
         Contents::Subscriptions(primary_key) => {
             subscription(bytes, primary_key).unwrap_or_else(|| json!(base64(bytes)))
         }
-        Contents::Waiting { left, right, .. } => {
-            waiting_value(bytes, left, right).unwrap_or_else(|| json!(base64(bytes)))
-        }
-        Contents::Held(_) | Contents::Unknown => json!(base64(bytes)),
+        _ => json!(base64(bytes)),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::operators::getter::Getter;
 use crate::operators::{Cx, Port, Push};
 use crate::record::{Change, Nullable, Record};
 use crate::serdes::{Encoded, Serde, SerdeError, SerdeRef};
-use crate::state::{StoreId, timestamped};
+use crate::state::{StoreId, subscriptions};
 
 /// Keeps subscriptions under foreign key and primary key, and lets them pass.
 ///
@@ -18,6 +18,10 @@ pub(crate) struct Receive {
     pub(crate) out: Port<Option<Vec<u8>>, Subscription>,
     pub(crate) key_bytes: Vec<u8>,
     pub(crate) row: Vec<u8>,
+    /// Rows of the store have headers.
+    pub(crate) with_headers: bool,
+    /// The row as the store has it.
+    pub(crate) stored: Vec<u8>,
 }
 
 impl Push<Option<Vec<u8>>, Subscription> for Receive {
@@ -43,8 +47,13 @@ impl Push<Option<Vec<u8>>, Subscription> for Receive {
             Instruction::Forget | Instruction::ForgetAndAnswer => None,
             Instruction::Answer | Instruction::AnswerIfFound => Some(&*self.row),
         };
-        let headers = record.headers.clone();
-        cx.put_timestamped_with(self.store, &self.key_bytes, row, record.timestamp_ms, headers);
+        let stored = row.map(|row| {
+            let headers = self.with_headers.then_some(&record.headers);
+            subscriptions::encode(row, record.timestamp_ms, headers, &mut self.stored);
+            self.stored.as_slice()
+        });
+        cx.state.put(self.store, &self.key_bytes, stored);
+        cx.log(self.store, &self.key_bytes, row, record.timestamp_ms, record.headers.clone());
         self.out.push(cx, record)
     }
 }
@@ -93,6 +102,8 @@ pub(crate) struct Announce<KO, VO> {
     /// The foreign table is versioned: what changed in its past does not change the result.
     pub(crate) only_latest: bool,
     pub(crate) store: StoreId,
+    /// Rows of the store have headers.
+    pub(crate) with_headers: bool,
     pub(crate) key: SerdeRef<KO>,
     pub(crate) out: Port<Vec<u8>, Response<VO>>,
     pub(crate) prefix: Vec<u8>,
@@ -109,7 +120,7 @@ impl<KO, VO> Announce<KO, VO> {
                 next = Some(key.to_vec());
                 return false;
             }
-            found.push(SubscriptionSerde.deserialize(Some(timestamped::value(row))));
+            found.push(SubscriptionSerde.deserialize(Some(subscriptions::decode(row, self.with_headers).1)));
             true
         })?;
         let found = found.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| {

@@ -16,7 +16,7 @@ use crate::store_commands::AnyStore;
 use crate::val::{Type, Val, Var, render};
 use keys::Key;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -124,6 +124,8 @@ pub struct Interpreter {
     dynamic_sinks: BTreeMap<String, Types>,
     /// Stores with a name.
     pub stores: BTreeMap<String, Types>,
+    /// Stores of tables.
+    pub tables: BTreeSet<String>,
     /// Stores that were added for processors, and the types of their keys.
     pub own_stores: BTreeMap<String, (AnyStore, Type)>,
     /// Stores that are named after their operator.
@@ -163,6 +165,7 @@ impl Interpreter {
             dynamic_sinks: BTreeMap::new(),
             stores: BTreeMap::new(),
             special: BTreeMap::new(),
+            tables: BTreeSet::new(),
             own_stores: BTreeMap::new(),
             steps: Vec::new(),
         }

@@ -74,6 +74,7 @@ impl Interpreter {
     ) -> Result<Option<Materialized<K, Val>>, Stop> {
         let Some(fields) = step.fields("materialized") else { return Ok(None) };
         if let Some(name) = fields.maybe_text("name") {
+            self.tables.insert(name.into());
             self.stores.insert(name.into(), (key.clone(), value.clone()));
         }
         let name = || fields.text("name");

@@ -319,7 +319,7 @@ impl StoreBytes {
 pub fn kind_name(spec: &StoreSpec) -> &'static str {
     use crate::state::StoreKind;
     match spec.kind {
-        StoreKind::KeyValue { .. } => "key-value",
+        StoreKind::KeyValue { .. } | StoreKind::Subscriptions { .. } => "key-value",
         StoreKind::Window { .. } => "window",
         StoreKind::Session { .. } => "session",
         StoreKind::Versioned { .. } => "versioned",

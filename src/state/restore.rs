@@ -217,6 +217,7 @@ mod tests {
     use super::*;
     use crate::broker::Batch;
     use crate::config::Config;
+    use crate::state::timestamped;
     use crate::state::{Changelog, Engine, MemoryBudget, StoreSpec};
     use std::rc::Rc;
     use std::sync::Arc;

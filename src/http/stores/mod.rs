@@ -73,7 +73,7 @@ impl Request<'_> {
     fn query_of_key(&self, key: &[u8]) -> Query {
         let (key, p) = (key.to_vec(), self.parameters);
         match self.store.spec().kind {
-            StoreKind::KeyValue { .. } | StoreKind::Buffer => Query::Get(key),
+            StoreKind::KeyValue { .. } | StoreKind::Subscriptions { .. } | StoreKind::Buffer => Query::Get(key),
             StoreKind::Window { .. } | StoreKind::Session { .. } => rows::fetch_of_key(key, p),
             StoreKind::Versioned { .. } => match (p.from_ms, p.to_ms) {
                 (None, None) => Query::AsOf(key, p.as_of_ms),

@@ -75,7 +75,7 @@ impl Request<'_> {
         let mut rows = match self.store.spec().kind {
             StoreKind::KeyValue { .. } => self.key_values(limit + 1)?,
             StoreKind::Window { .. } | StoreKind::Session { .. } => self.timed(limit + 1)?,
-            StoreKind::Versioned { .. } | StoreKind::Buffer => {
+            StoreKind::Versioned { .. } | StoreKind::Subscriptions { .. } | StoreKind::Buffer => {
                 return Err(Error::new(Kind::Topology, "the rows of this store are only told key by key")
                     .store(&self.store.spec().name)
                     .hint("ask for /stores/<store>/<key>, with as_of_ms for an earlier time"));

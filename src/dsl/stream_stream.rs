@@ -9,7 +9,7 @@ use crate::operators::Port;
 use crate::operators::stream_stream_join::{JoinSide, JoinSpec, KeepForJoin, SelfJoin};
 use crate::record::Data;
 use crate::serdes::SerdeRef;
-use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
+use crate::state::{Changelog, Engine, StoreKind, StoreSpec, WindowOrder};
 use crate::topology::NodeId;
 use crate::windows::JoinWindows;
 use std::any::Any;
@@ -378,7 +378,13 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
         StoreSpec {
             name: name.into(),
             engine: self.engine.unwrap_or(writer.defaults.engine),
-            kind: StoreKind::Window { retention_ms, size_ms, duplicates: true, by_time: false, timestamped: false },
+            kind: StoreKind::Window {
+                retention_ms,
+                size_ms,
+                duplicates: true,
+                order: WindowOrder::Key,
+                timestamped: false,
+            },
             changelog: if self.logging_off { Changelog::None } else { Changelog::Own { config: Vec::new() } },
             cached: false,
         }

@@ -18,7 +18,7 @@ use crate::operators::windowed::time::TimeWindowAggregate;
 use crate::operators::windowed::{Results, SessionRows, TimedStore, Update, WindowRows};
 use crate::record::{Change, Data};
 use crate::serdes::SerdeRef;
-use crate::state::StoreKind;
+use crate::state::{StoreKind, WindowOrder};
 use crate::topology::NodeId;
 use crate::windows::{
     EmitStrategy, SessionWindowedSerde, SessionWindows, SlidingWindows, TimeWindowedSerde, Windowed, Windows,
@@ -186,10 +186,13 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
         match self.frame {
             Frame::Time(_) => {
                 let size_ms = self.frame.size_ms();
-                // Sliding windows are looked for by key with every record, the others only by key and start.
-                let fixed = matches!(self.frame, Frame::Time(Shape::Time(_)));
-                let by_time = fixed && self.emit == EmitStrategy::OnWindowClose;
-                StoreKind::Window { retention_ms, size_ms, duplicates: false, by_time, timestamped: true }
+                let order = match (self.emit, &self.frame) {
+                    (EmitStrategy::OnWindowUpdate, _) => WindowOrder::Key,
+                    // Sliding windows are looked for by key with every record, the others only by key and start.
+                    (EmitStrategy::OnWindowClose, Frame::Time(Shape::Sliding(_))) => WindowOrder::KeyShownByStart,
+                    (EmitStrategy::OnWindowClose, _) => WindowOrder::Start,
+                };
+                StoreKind::Window { retention_ms, size_ms, duplicates: false, order, timestamped: true }
             }
             Frame::Sessions(_) => StoreKind::Session { retention_ms },
         }

@@ -73,11 +73,9 @@ impl<K, V> ChangeOut<K, V> {
 impl<K, V> Hook for Later<K, V> {
     fn flush(&mut self, cx: &mut Cx) -> Result {
         let current = cx.current.take();
-        for held in cx.cache.take(self.store) {
-            self.send(cx, held)?;
-        }
+        let sent = cx.cache.take(self.store).try_for_each(|held| self.send(cx, held));
         cx.current = current;
-        Ok(())
+        sent
     }
 }
 

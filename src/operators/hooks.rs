@@ -67,22 +67,24 @@ impl Hooks {
     }
 
     /// Calls [`Hook::flush`] of all, store by store. What a cached store holds back that no hook sends on is logged in its
-    /// turn.
+    /// turn. Where one fails, those that have not had their turn still get it, as in Kafka Streams.
     ///
     /// # Errors
     /// The first of theirs.
     pub fn flush(&mut self, cx: &mut Cx) -> Result {
+        let mut result = Ok(());
         loop {
             let mut hooks = self.stores.iter().peekable();
             for store in (0..cx.cache.stores()).map(StoreId) {
                 while let Some((_, hook)) = hooks.next_if(|(of, _)| *of == store) {
-                    hook.borrow_mut().flush(cx)?;
+                    let flushed = hook.borrow_mut().flush(cx);
+                    result = result.and(flushed);
                 }
                 cx.flush_unsent(store);
             }
             // Parents come first, so nearly always once is enough.
-            if !cx.cache.is_dirty() {
-                return Ok(());
+            if result.is_err() || !cx.cache.is_dirty() {
+                return result;
             }
         }
     }

@@ -222,15 +222,20 @@ impl StreamThread {
                 return Err(error);
             }
             Err(error) => {
-                // What was produced up to here goes out, if it can: Kafka Streams closes its producer so.
-                if matches!(error.kind(), Kind::User | Kind::Record) {
-                    let _ = self.clients.producer.flush(FLUSH_MAX);
-                }
+                self.let_out(&error);
                 return Err(error);
             }
         }
         self.publish(figures);
         Ok(if self.busy { Turn::Progress } else { Turn::Idle })
+    }
+
+    /// The thread ends with this error: what was produced up to here goes out, if it can, as when Kafka Streams closes its
+    /// producer.
+    pub(crate) fn let_out(&mut self, error: &Error) {
+        if matches!(error.kind(), Kind::User | Kind::Record) {
+            let _ = self.clients.producer.flush(FLUSH_MAX);
+        }
     }
 
     fn turn(&mut self, figures: &mut TurnFigures) -> Result {

@@ -4,7 +4,7 @@
 
 use super::buffer_value::{BufferOrigin, BufferValue, Bytes};
 use crate::record::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// Changes by key, the oldest first. Of each key only the last change is kept, in the place of the first.
@@ -13,8 +13,39 @@ pub(crate) struct ChangeBuffer {
     times: HashMap<Bytes, Timestamp>,
     values: BTreeMap<(Timestamp, Bytes), Rc<BufferValue>>,
     bytes: u64,
-    /// Keys whose change, or whose end, is not logged yet.
-    dirty: BTreeSet<Bytes>,
+    dirty: DirtyKeys,
+}
+
+/// Keys whose change, or whose end, is not logged yet. They come out in the order of Kafka Streams' hash set, so that
+/// changelogs are the same record by record.
+#[derive(Debug, Default)]
+struct DirtyKeys {
+    /// Each with how many were there before it.
+    keys: HashMap<Bytes, usize>,
+    /// The most that have been there at once: Java's hash set never gets smaller.
+    most: usize,
+}
+
+impl DirtyKeys {
+    fn insert(&mut self, key: Bytes) {
+        let before = self.keys.len();
+        self.keys.entry(key).or_insert(before);
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.most = self.most.max(self.keys.len());
+        // Java's hash set doubles its buckets as soon as three in four are taken.
+        let buckets = (self.most.saturating_mul(4).div_ceil(3)).next_power_of_two().max(16);
+        let mut keys: Vec<_> = self.keys.drain().collect();
+        keys.sort_unstable_by_key(|(key, before)| (java_hash(key) as usize & (buckets - 1), *before));
+        keys.into_iter().map(|(key, _)| key).collect()
+    }
+}
+
+/// `Arrays.hashCode`, spread as Java's `HashMap` does.
+fn java_hash(key: &[u8]) -> u32 {
+    let hash = key.iter().fold(1_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(*byte as i8 as u32));
+    hash ^ (hash >> 16)
 }
 
 impl ChangeBuffer {
@@ -88,7 +119,7 @@ impl ChangeBuffer {
     /// The keys to log since the last call, each with its place and change; none where it was let go of.
     pub(crate) fn take_dirty(&mut self) -> impl Iterator<Item = (Bytes, Option<(Timestamp, Rc<BufferValue>)>)> {
         let Self { times, values, dirty, .. } = self;
-        std::mem::take(dirty).into_iter().map(|key| {
+        dirty.take().into_iter().map(|key| {
             let held = times.get(&key).and_then(|time_ms| {
                 let place = (*time_ms, key.clone());
                 values.get(&place).map(|value| (*time_ms, value.clone()))

@@ -79,8 +79,8 @@ pub enum StoreKind {
         size_ms: i64,
         /// Rows of the same key and time are kept apart by their sequence numbers.
         duplicates: bool,
-        /// Windows are looked for by time more than by key: they are kept in the order of their starts.
-        by_time: bool,
+        /// What comes first, key or start.
+        order: WindowOrder,
         /// As for key-value stores.
         timestamped: bool,
     },
@@ -102,6 +102,17 @@ pub enum StoreKind {
     },
     /// What a buffer holds back: opaque keys and values.
     Buffer,
+}
+
+/// The order in which a window store on disk keeps its rows, and shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowOrder {
+    /// By key, then by start.
+    Key,
+    /// By start, then by key: windows are looked for when they close. Such a store shows one millisecond more.
+    Start,
+    /// Kept by key, as they are looked for by key as well; shown by start, and for as long as with [`Start`](Self::Start).
+    KeyShownByStart,
 }
 
 impl StoreKind {

@@ -9,7 +9,7 @@
 //! Source: `AbstractRocksDBSegmentedBytesStore`, `InMemoryWindowStore`, `InMemorySessionStore`, `WindowKeySchema`,
 //! `SessionKeySchema`.
 
-use super::{Engine, StoreId, StoreKind, StoreSpec, TaskState};
+use super::{Engine, StoreId, StoreKind, StoreSpec, TaskState, WindowOrder};
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -61,8 +61,7 @@ pub struct Segmented {
     engine: Engine,
     suffix: Suffix,
     duplicates: bool,
-    /// The time is in front of the key.
-    by_time: bool,
+    order: WindowOrder,
     retention_ms: i64,
     segment_ms: i64,
     /// The largest time that was put; -1 before the first.
@@ -108,11 +107,11 @@ impl Kept {
 impl Segmented {
     /// The view of a store of that kind; `None` for other kinds.
     pub fn new(store: StoreId, spec: &StoreSpec) -> Option<Self> {
-        let (suffix, duplicates, by_time, retention_ms) = match spec.kind {
-            StoreKind::Window { retention_ms, duplicates, by_time, .. } => {
-                (Suffix::Sequence, duplicates, by_time, retention_ms)
+        let (suffix, duplicates, order, retention_ms) = match spec.kind {
+            StoreKind::Window { retention_ms, duplicates, order, .. } => {
+                (Suffix::Sequence, duplicates, order, retention_ms)
             }
-            StoreKind::Session { retention_ms } => (Suffix::Start, false, false, retention_ms),
+            StoreKind::Session { retention_ms } => (Suffix::Start, false, WindowOrder::Key, retention_ms),
             _ => return None,
         };
         Some(Self {
@@ -120,7 +119,7 @@ impl Segmented {
             engine: spec.engine,
             suffix,
             duplicates,
-            by_time,
+            order,
             retention_ms,
             segment_ms: (retention_ms / 2).max(SEGMENT_MIN_MS),
             observed_ms: -1,
@@ -185,7 +184,8 @@ impl Segmented {
         if let Some(kept) = &mut self.kept {
             kept.put(&physical, value.filter(|_| !alive));
         }
-        if alive {
+        // A delete that the store would not take: it forgets the row anyway, while a cache would have the delete.
+        if alive || (value.is_none() && self.kept.is_some()) {
             if value.is_some() {
                 self.segments(state)?.insert(segment);
             }
@@ -287,7 +287,8 @@ impl Segmented {
         limit: usize,
     ) -> Result<Vec<TimedRow>> {
         let from_ms = from_ms.max(self.first_visible_ms());
-        let mut rows = if self.engine == Engine::RocksDb {
+        let by_time = self.order == WindowOrder::KeyShownByStart && matches!(keys, Keys::Range(None, None));
+        let mut rows = if self.engine == Engine::RocksDb && !by_time {
             self.scan(state, keys, from_ms, to_ms, limit)?
         } else {
             let mut rows = self.scan(state, keys, from_ms, to_ms, usize::MAX)?;
@@ -386,7 +387,7 @@ impl Segmented {
     /// Splits a physical key: key, time, suffix.
     pub fn logical<'a>(&self, physical: &'a [u8]) -> Option<(&'a [u8], i64, i64)> {
         let rest = physical.get(8..)?;
-        if !self.by_time {
+        if self.order != WindowOrder::Start {
             return split(rest, self.suffix_bytes());
         }
         let (time, rest) = rest.split_first_chunk::<8>()?;
@@ -402,7 +403,8 @@ impl Segmented {
     fn first_stored_ms(&self, observed_ms: i64) -> i64 {
         let over_ms = observed_ms.saturating_sub(self.retention_ms);
         // Kafka Streams' time-ordered window stores show one millisecond more: a window that closes right now.
-        if self.by_time && self.engine == Engine::RocksDb { over_ms } else { over_ms.saturating_add(1) }
+        let longer = self.order != WindowOrder::Key && self.engine == Engine::RocksDb;
+        if longer { over_ms } else { over_ms.saturating_add(1) }
     }
 
     fn first_live_segment(&self) -> i64 {
@@ -423,7 +425,7 @@ impl Segmented {
     fn physical(&self, segment: i64, key: &[u8], time_ms: i64, suffix: i64) -> Vec<u8> {
         let mut rest = Vec::new();
         self.changelog_key(key, time_ms, suffix, &mut rest);
-        if self.by_time {
+        if self.order == WindowOrder::Start {
             // `key · time` becomes `time · key`.
             rest[..key.len() + 8].rotate_left(key.len());
         }
@@ -434,7 +436,7 @@ impl Segmented {
     fn bounds(&self, segment: i64, keys: Keys<'_>, from_ms: i64, to_ms: i64) -> (Vec<u8>, Option<Vec<u8>>) {
         let next = segment.checked_add(1).map(|next| sortable(next).to_vec());
         let prefix = |key: &[u8]| [&sortable(segment)[..], key].concat();
-        if self.by_time {
+        if self.order == WindowOrder::Start {
             let to = to_ms.checked_add(1).map(|to_ms| prefix(&to_ms.to_be_bytes()));
             return (prefix(&from_ms.max(0).to_be_bytes()), to.or(next));
         }
@@ -549,7 +551,7 @@ mod tests {
     }
 
     fn window(retention_ms: i64) -> StoreKind {
-        StoreKind::Window { retention_ms, size_ms: 10, duplicates: false, by_time: false, timestamped: false }
+        StoreKind::Window { retention_ms, size_ms: 10, duplicates: false, order: WindowOrder::Key, timestamped: false }
     }
 
     fn times(rows: &[TimedRow]) -> Vec<(String, i64)> {

@@ -209,8 +209,9 @@ impl TopologyTestDriver {
     /// As [`pipe`](TestInputTopic::pipe).
     pub fn commit(&self) -> Result<bool> {
         let mut inner = self.0.borrow_mut();
-        let dirty = inner.thread()?.is_dirty();
-        let committed = inner.thread()?.commit_all();
+        let thread = inner.thread()?;
+        let dirty = thread.is_dirty();
+        let committed = thread.commit_all().inspect_err(|error| thread.let_out(error));
         inner.check(committed)?;
         inner.run()?;
         Ok(dirty)

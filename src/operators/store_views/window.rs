@@ -6,7 +6,7 @@ use crate::operators::timed_rows::TimedWrite;
 use crate::record::{Headers, Timestamp};
 use crate::serdes::SerdeRef;
 use crate::state::segmented::{Keys, TimedRow};
-use crate::state::{StoreId, StoreKind, timestamped};
+use crate::state::{StoreId, StoreKind, WindowOrder, timestamped};
 
 /// Rows by key and start of a window; old ones are forgotten as the store's stream time moves on.
 ///
@@ -49,7 +49,8 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: false, by_time: false, timestamped: false };
+        let kind =
+            StoreKind::Window { retention_ms, size_ms, duplicates: false, order: WindowOrder::Key, timestamped: false };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -62,7 +63,8 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: true, by_time: false, timestamped: false };
+        let kind =
+            StoreKind::Window { retention_ms, size_ms, duplicates: true, order: WindowOrder::Key, timestamped: false };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -75,7 +77,8 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind = StoreKind::Window { retention_ms, size_ms, duplicates: false, by_time: false, timestamped: true };
+        let kind =
+            StoreKind::Window { retention_ms, size_ms, duplicates: false, order: WindowOrder::Key, timestamped: true };
         Self::of_kind(name, kind, key, value)
     }
 

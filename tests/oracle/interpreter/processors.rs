@@ -23,7 +23,7 @@ impl Interpreter {
                 retention_ms: fields.number("retention_ms")?,
                 size_ms: fields.number("window_size_ms")?,
                 duplicates: fields.flag("retain_duplicates", false),
-                by_time: false,
+                order: watersmeet::state::WindowOrder::Key,
                 timestamped,
             })
         };

@@ -74,6 +74,12 @@ run_tests() { # arguments go to cargo test
     export WATERSMEET_KAFKA=${servers#bootstrap.servers=}
   fi
 
+  # Kafka Streams itself, where there is a JDK to run it from its source; the test says so where there is none.
+  if [ -z "${WATERSMEET_STREAMS_JARS:-}" ] && have javac && have mvn; then
+    WATERSMEET_STREAMS_JARS=$(streams_jars) || say "without Kafka Streams' jars the take-over from it is not tested"
+    export WATERSMEET_STREAMS_JARS
+  fi
+
   test_log=$(mktemp)
   cargo test --release --locked --no-fail-fast "$@" 2>&1 </dev/null | tee "$test_log" || status=$?
   summary "$test_log" "$status"

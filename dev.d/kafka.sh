@@ -203,23 +203,28 @@ java_start() { # DIR PORT SETTINGS
 }
 
 # Prints the folder with Kafka's jars; Maven fetches them once.
-kafka_jars() {
-  local lib=$cache/kafka/jars-$kafka_version log=$cache/kafka/maven.log
+kafka_jars() { maven_jars jars dev.d/kafka-jars.xml "Kafka"; }
+
+# The same for Kafka Streams, for the test that takes an application over from it.
+streams_jars() { maven_jars streams-jars dev.d/streams-jars.xml "Kafka Streams"; }
+
+maven_jars() { # NAME POM WHAT
+  local lib=$cache/kafka/$1-$kafka_version log=$cache/kafka/maven.log
   if [ ! -f "$lib/complete" ]; then
-    lock jars
+    lock "$1"
     if [ ! -f "$lib/complete" ]; then
-      say "fetching Kafka $kafka_version's jars from Maven Central into $lib (once)"
+      say "fetching $3 $kafka_version's jars from Maven Central into $lib (once)"
       rm -rf "$lib" && mkdir -p "$lib"
-      cp dev.d/kafka-jars.xml "$lib/pom.xml" # a copy, so that Maven writes nothing beside the sources
+      cp "$2" "$lib/pom.xml" # a copy, so that Maven writes nothing beside the sources
       if ! mvn -B -q -f "$lib/pom.xml" -Dkafka.version="$kafka_version" -DincludeScope=runtime -DoutputDirectory="$lib" \
         org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies >"$log" 2>&1 </dev/null; then
         tail -n 20 "$log" >&2
-        unlock jars
-        fail 1 "Maven could not fetch Kafka's jars: $log"
+        unlock "$1"
+        fail 1 "Maven could not fetch $3's jars: $log"
       fi
       touch "$lib/complete"
     fi
-    unlock jars
+    unlock "$1"
   fi
   echo "$lib"
 }

@@ -53,6 +53,7 @@ impl StreamThread {
         let start = positions.iter().filter(|(tp, _)| !waiting.contains(tp));
         let start: Vec<_> = start.map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
         self.clients.consumer.assign(&start)?;
+        self.restore_told_ms = self.app.shared.clock.now_ms();
         let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
         let hold: Vec<TopicPartition> =
             restoring.flat_map(Task::partitions).filter(|tp| positions.contains_key(tp)).collect();

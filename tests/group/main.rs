@@ -1,6 +1,7 @@
 //! Several threads and instances of one application: who has which task, what moves, what is kept, what is restored. On
 //! the broker in memory, and on a real Kafka where `WATERSMEET_KAFKA` names one.
 
+mod java;
 mod kafka;
 mod memory;
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// All stores of one task. Writes stay in an overlay, which reads see first, until [`commit`](Self::commit) hands
 /// everything to the engine in one atomic batch, together with the offsets that it corresponds to. A crash therefore
@@ -22,6 +23,8 @@ pub struct TaskState {
     budget: Arc<MemoryBudget>,
     /// The offsets of the last commits in this life: stores in memory have no others.
     offsets: BTreeMap<TopicPartition, i64>,
+    /// Set for readers of another task's state: its owner wants them to end.
+    leave: Option<Arc<AtomicBool>>,
 }
 
 struct Store {
@@ -93,19 +96,24 @@ impl TaskState {
                 Engine::Memory | Engine::RocksDb => None,
             },
         };
-        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget, offsets: BTreeMap::new() })
+        Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget, offsets: BTreeMap::new(), leave: None })
     }
 
     /// The state of the task that writes the global stores, in their order.
     pub(crate) fn of_globals(globals: &GlobalStores, budget: Arc<MemoryBudget>) -> Self {
         let offsets = BTreeMap::new();
-        let mut state = Self { stores: Vec::new(), rocks: globals.rocks.clone(), budget, offsets };
+        let mut state = Self { stores: Vec::new(), rocks: globals.rocks.clone(), budget, offsets, leave: None };
         state.add_globals(globals);
         state
     }
 
-    /// A state of one store on disk that belongs to another one, to read what that one has committed.
-    pub(super) fn reading(spec: &StoreSpec, rocks: Arc<RocksRows>, budget: Arc<MemoryBudget>) -> Self {
+    /// A state of one store on disk that belongs to another one, to read what that one has committed; `leave` ends its scans.
+    pub(super) fn reading(
+        spec: &StoreSpec,
+        rocks: Arc<RocksRows>,
+        budget: Arc<MemoryBudget>,
+        leave: Arc<AtomicBool>,
+    ) -> Self {
         let store = Store {
             name: spec.name.clone(),
             writes: Overlay::default(),
@@ -114,7 +122,7 @@ impl TaskState {
             timestamped: spec.kind.is_timestamped(),
             lru: None,
         };
-        Self { stores: vec![store], rocks: Some(rocks), budget, offsets: BTreeMap::new() }
+        Self { stores: vec![store], rocks: Some(rocks), budget, offsets: BTreeMap::new(), leave: Some(leave) }
     }
 
     pub(super) fn rocks(&self) -> Option<Arc<RocksRows>> {
@@ -205,6 +213,13 @@ impl TaskState {
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read.
     pub fn range(&self, store: StoreId, from: Option<&[u8]>, to: Option<&[u8]>, visit: Visit<'_>) -> Result {
+        match &self.leave {
+            Some(leave) => self.scan(store, from, to, &mut |key, row| !leave.load(Relaxed) && visit(key, row)),
+            None => self.scan(store, from, to, visit),
+        }
+    }
+
+    fn scan(&self, store: StoreId, from: Option<&[u8]>, to: Option<&[u8]>, visit: Visit<'_>) -> Result {
         let slot = &self.stores[store.0];
         let writes = slot.writes.range(from, to);
         if let Rows::Memory(memory) = &slot.rows {

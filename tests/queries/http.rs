@@ -14,7 +14,7 @@ use watersmeet::testing::MemoryBroker;
 use watersmeet::windows::TimeWindows;
 
 /// A loopback address that nobody uses.
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("loopback").to_string()
 }
 
@@ -44,13 +44,13 @@ fn start(broker: &MemoryBroker, process: &str, dir: &Path) -> Instance {
     Instance { streams, server }
 }
 
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
     head: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
-fn get(server: &str, path: &str) -> Answer {
+pub(crate) fn get(server: &str, path: &str) -> Answer {
     let mut socket = TcpStream::connect(server).expect("listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
     write!(socket, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sends");

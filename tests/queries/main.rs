@@ -1,6 +1,9 @@
 //! Interactive queries: typed reads from any thread, and `/stores`.
 
 mod http;
+mod instances;
+#[path = "../on_kafka/mod.rs"]
+mod on_kafka;
 mod typed;
 
 use std::time::{Duration, Instant};

@@ -27,20 +27,13 @@ impl Growing {
         }
     }
 
-    /// The node itself or the nearest above it, depth first along its parents, for which `is_it`.
-    /// The way of Kafka Streams' `findParentNodeMatching`: of several branches the last one decides.
+    /// The node itself or the nearest above it, depth first along its parents, for which `is_it`: Kafka Streams'
+    /// `findParentNodeMatching`.
     fn find_above(&self, start: GraphId, is_it: &dyn Fn(GraphId) -> bool) -> Option<GraphId> {
         if is_it(start) {
             return Some(start);
         }
-        let mut found = None;
-        for parent in &self.node(start).parents {
-            if is_it(*parent) {
-                return Some(*parent);
-            }
-            found = self.find_above(*parent, is_it);
-        }
-        found
+        self.node(start).parents.iter().find_map(|parent| self.find_above(*parent, is_it))
     }
 
     fn changes_key(&self, id: GraphId) -> bool {

@@ -181,7 +181,7 @@ java_start() { # DIR PORT SETTINGS
   lib=$(kafka_jars)
   { broker_settings "$port" 127.0.0.1 "$3" && echo "log.dirs=$dir/data"; } >"$dir/server.properties"
   if [ ! -f "$dir/data/meta.properties" ]; then
-    kafka_java "$lib" kafka.tools.StorageTool format -t "$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | tr -d '=\n')" \
+    kafka_java "$lib" kafka.tools.StorageTool format -t "${kafka_cluster_id:-$(head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | tr -d '=\n')}" \
       -c "$dir/server.properties" >"$dir/format.log" 2>&1 || { cat "$dir/format.log" >&2 && fail 1 "Kafka could not format $dir/data"; }
   fi
   [ ! -f "$dir/broker.log" ] || mv "$dir/broker.log" "$dir/broker.log.1"

@@ -236,6 +236,8 @@ impl StreamThread {
         if matches!(error.kind(), Kind::User | Kind::Record) {
             let _ = self.clients.producer.flush(FLUSH_MAX);
         }
+        // What was dropped in this turn counts as well.
+        self.publish(TurnFigures::default());
     }
 
     fn turn(&mut self, figures: &mut TurnFigures) -> Result {

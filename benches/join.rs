@@ -13,7 +13,6 @@ mod on_kafka;
 
 use on_kafka::program::{App, Program};
 use on_kafka::{Counter, Kafka, Message, OwnKafka, put, until};
-use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,7 @@ fn main() {
 impl Job {
     fn run(&self, kafka: &Kafka) {
         let app = App::new(kafka, "bench", PARTITIONS);
-        say(&format!("filling topics: {} rows, {} records ...", self.rows, self.records));
+        eprintln!("filling topics: {} rows, {} records", self.rows, self.records);
         self.fill(&app);
         for run in 1..=self.runs {
             // Topics stay; what the program remembers of them does not.
@@ -95,12 +94,12 @@ impl Job {
         let code = program.terminate();
         let checked = self.check(&app.kafka, output);
         let inputs = (self.rows + self.records) as f64;
-        say(&format!(
+        println!(
             "run {run}: {:.0} records/s, {:.2} CPU s per million inputs, peak {peak} MB; {whole:.1} s from its start to the \
-             last result, exit code {code}; {checked}\n",
+             last result, exit code {code}; {checked}",
             (count - began) as f64 / seconds,
             cpu * 1e6 / inputs,
-        ));
+        );
     }
 
     /// Waits for so many results; how many there are.
@@ -135,11 +134,6 @@ impl Job {
             _ => format!("MISSING {missing}, WRONG {wrong}, REPEATED {repeated}, OUT OF ORDER {disordered}"),
         }
     }
-}
-
-fn say(text: &str) {
-    eprint!("\r{text}\x1b[K");
-    std::io::stderr().flush().expect("standard error is open");
 }
 
 fn key(row: usize) -> String {

@@ -130,10 +130,13 @@ fn demo(arguments: &[&str], lines: Option<usize>) -> (i32, String, String) {
 
 #[test]
 fn the_demo_joins_every_film_and_ends_when_told() {
-    let (code, text, errors) = demo(&["--for", "6s"], None);
+    let (code, text, errors) = demo(&["--for", "8s"], None);
     assert_eq!((code, errors.as_str()), (0, ""), "{text}");
     let last = text.lines().last().expect("a last line");
     assert!(last.starts_with("merged=3201 dropped=1 dead-lettered=4 in "), "{last}");
+    for step in ["1  Starting", "2  Loading 3201 films", "3  Joining", "4  Done: 3201 merged"] {
+        assert!(text.lines().any(|line| line.starts_with(step)), "{step} is not in:\n{text}");
+    }
 }
 
 #[test]

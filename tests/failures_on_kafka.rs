@@ -222,7 +222,8 @@ fn a_state_directory_that_is_not_writable_or_full_is_explained_and_a_start_with_
     );
     trouble::writable_again(&app.state_dir());
 
-    let mut command = app.command("run", &[]);
+    // Who the member is lies on that disk, and is gone with it: the group waits for it this long.
+    let mut command = app.command("run", &[("consumer.session.timeout.ms", "6000")]);
     trouble::full_disk(&mut command, &app.state_dir());
     let mut program = Program::spawn(command);
     assert_eq!(program.wait(), 1, "{}", program.log());

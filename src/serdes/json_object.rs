@@ -243,6 +243,8 @@ mod tests {
             ("", "nothing is there at byte 0"),
             ("[1]", "an array was found at byte 0"),
             ("hello", "no JSON was found"),
+            ("this too", "no JSON was found"),
+            (" false", "false was found at byte 1"),
             (r#"{"a":1"#, "it ends in the middle at byte 6"),
             (r#"{"a" 1}"#, "a colon is missing at byte 5"),
             (r#"{"a":01}"#, "a comma is missing"),

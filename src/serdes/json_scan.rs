@@ -77,8 +77,9 @@ impl Scan<'_> {
             Some(b'[') => return Err("an array was found"),
             Some(b'"') => return Err("text was found"),
             Some(b'0'..=b'9' | b'-') => return Err("a number was found"),
-            Some(b't' | b'f') => return Err("true or false was found"),
-            Some(b'n') => return Err("null was found"),
+            Some(_) if self.bytes[self.at..].starts_with(b"true") => return Err("true was found"),
+            Some(_) if self.bytes[self.at..].starts_with(b"false") => return Err("false was found"),
+            Some(_) if self.bytes[self.at..].starts_with(b"null") => return Err("null was found"),
             Some(_) => return Err("no JSON was found"),
         }
         let mut fields: Vec<Field> = Vec::with_capacity(16);

@@ -95,8 +95,10 @@ pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
             eprintln!("watersmeet: {}", status.reason);
             return Ok(ExitCode::FAILURE);
         }
+        // What could not be read as a record is not among those that were processed.
+        let done = status.totals.processed + status.totals.dead_lettered;
         let expected = status.totals.produced + status.totals.dead_lettered;
-        if worked.is_none() && status.totals.processed >= sent && seen.merged + seen.dead_lettered >= expected {
+        if worked.is_none() && done >= sent && seen.merged + seen.dead_lettered >= expected {
             worked = Some(work_began.elapsed());
             finished(&seen, &status.totals, options, address.port());
         }

@@ -34,6 +34,7 @@ pub mod testing;
 
 /// The Processor API: operators of the user's own, their stores and punctuations.
 pub mod processor {
+    pub use crate::dsl::{Outlet, TopologyBuilder};
     pub use crate::operators::process::{
         FixedKeyRecord, Processor, ProcessorContext, RecordMetadata, ValueContext, ValueProcessor,
     };
@@ -53,6 +54,7 @@ pub mod prelude {
         StreamJoined, StreamsBuilder, TableJoined, TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
+    pub use crate::partitioner::StreamPartitioner;
     pub use crate::record::{Headers, Record};
     pub use crate::runtime::Streams;
     pub use crate::serdes::{Serde, SerdeRef};

@@ -1,5 +1,67 @@
-//! The default partitioner of Java's producer: which partition a key belongs to. A table's row and a stream's record of the
+//! Which partition a record goes to: by a function of the user's own, or by the default partitioner of Java's producer: which partition a key belongs to. A table's row and a stream's record of the
 //! same key meet only if everybody who writes their topics computes this alike.
+
+use std::sync::Arc;
+
+/// Where a [`StreamPartitioner`] sends a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitions {
+    /// Where its key belongs by the default partitioner.
+    ByKey,
+    /// To this partition.
+    One(i32),
+    /// To each of these; to none where there are none: then the record counts as dropped.
+    Each(Vec<i32>),
+}
+
+impl From<i32> for Partitions {
+    fn from(partition: i32) -> Self {
+        Self::One(partition)
+    }
+}
+
+impl From<Option<i32>> for Partitions {
+    /// `None` is [`Partitions::ByKey`].
+    fn from(partition: Option<i32>) -> Self {
+        partition.map_or(Self::ByKey, Self::One)
+    }
+}
+
+impl From<Vec<i32>> for Partitions {
+    fn from(partitions: Vec<i32>) -> Self {
+        Self::Each(partitions)
+    }
+}
+
+/// Chooses the partition of each record that is written to a topic, in place of the default partitioner.
+pub struct StreamPartitioner<K, V>(Choose<K, V>);
+
+type Choose<K, V> = Arc<dyn Fn(&str, &K, &V, i32) -> Partitions + Send + Sync>;
+
+impl<K, V> StreamPartitioner<K, V> {
+    /// `choose` gets topic, key, value and how many partitions the topic has; it gives a partition, an `Option` of one
+    /// (`None`: by the key), several, or [`Partitions`].
+    ///
+    /// ```
+    /// use watersmeet::partitioner::{Partitions, StreamPartitioner};
+    /// let by_value = StreamPartitioner::new(|_topic: &str, _key: &String, value: &i32, partitions| value % partitions);
+    /// assert_eq!(by_value.partitions("t", &"k".into(), &5, 3), Partitions::One(2));
+    /// ```
+    pub fn new<P: Into<Partitions>>(choose: impl Fn(&str, &K, &V, i32) -> P + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move |topic, key, value, count| choose(topic, key, value, count).into()))
+    }
+
+    /// Where a record goes.
+    pub fn partitions(&self, topic: &str, key: &K, value: &V, count: i32) -> Partitions {
+        (self.0)(topic, key, value, count)
+    }
+}
+
+impl<K, V> Clone for StreamPartitioner<K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 /// Java's `Utils.murmur2`: MurmurHash 2, 32 bits, seed 0x9747b28c, words little-endian.
 ///

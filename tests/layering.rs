@@ -22,11 +22,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("state", &["broker", "config", "error", "record", "serdes"]),
     ("kafka", &["broker", "config", "error", "record"]),
     // 3: operators know stores and the next port, not Kafka's client
-    ("operators", &["broker", "config", "error", "record", "serdes", "state", "windows"]),
+    ("operators", &["broker", "config", "error", "partitioner", "record", "serdes", "state", "windows"]),
     // 4: the graph holds operators as opaque boxes
     ("topology", &["broker", "error", "operators", "record", "serdes", "state"]),
     // 5: siblings that meet only in `topology`
-    ("dsl", &["config", "error", "operators", "record", "serdes", "state", "topology", "windows"]),
+    ("dsl", &["config", "error", "operators", "partitioner", "record", "serdes", "state", "topology", "windows"]),
     (
         "runtime",
         &[

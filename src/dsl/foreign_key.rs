@@ -15,6 +15,7 @@ use crate::operators::foreign_key::wire::{Raw, Response, ResponseSerde, Subscrip
 use crate::operators::sink::{Encode, Partitioning};
 use crate::operators::source::{Decode, TimestampsOf};
 use crate::operators::{ErasedPort, Port, join_children};
+use crate::partitioner::{Partitions, StreamPartitioner};
 use crate::record::{Change, Data};
 use crate::serdes::{Optional, SerdeRef};
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
@@ -62,7 +63,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         other: &KTable<KO, VO>,
         foreign_key: impl Fn(&K, &V) -> KO + Send + Sync + 'static,
         joiner: impl Fn(&K, &V, &VO) -> Option<R> + Send + Sync + 'static,
-        joined: TableJoined,
+        joined: TableJoined<K, KO>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R> {
         let joiner =
@@ -90,7 +91,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         other: &KTable<KO, VO>,
         foreign_key: impl Fn(&K, &V) -> KO + Send + Sync + 'static,
         joiner: impl Fn(&K, &V, Option<&VO>) -> Option<R> + Send + Sync + 'static,
-        joined: TableJoined,
+        joined: TableJoined<K, KO>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R> {
         self.join_foreign(other, true, foreign_key, joiner, joined, materialized)
@@ -102,7 +103,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         left: bool,
         foreign_key: impl Fn(&K, &V) -> KO + Send + Sync + 'static,
         joiner: impl Fn(&K, &V, Option<&VO>) -> Option<R> + Send + Sync + 'static,
-        joined: TableJoined,
+        joined: TableJoined<K, KO>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R> {
         let graph = &self.graph;
@@ -124,7 +125,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         };
         let send =
             add(&names.send, vec![self.node], None, subscribe(left, foreign_key, this.clone(), foreign.0.clone()));
-        let sink = subscription_sink(names.registration.clone());
+        let sink = subscription_sink(names.registration.clone(), foreign.0.clone(), joined.other_partitioner);
         let sink = add(&names.registration_sink, vec![send], None, sink);
         let source = subscription_source(names.registration.clone());
         let source = add(&names.registration_source, vec![sink], None, source);
@@ -135,7 +136,7 @@ impl<K: Data, V: Data> KTable<K, V> {
         let answered = add(&names.answer, vec![received], None, answer(foreign.0.clone(), view));
         let changed = announce::<KO, VO>(names.store.clone(), foreign.0.clone());
         let announced = add(&names.announce, vec![other.node], None, changed);
-        let sink = response_sink(names.response.clone(), foreign.1.clone());
+        let sink = response_sink(names.response.clone(), this.0.clone(), foreign.1.clone(), joined.partitioner);
         let sink = add(&names.response_sink, vec![answered, announced], None, sink);
         let source = response_source(names.response.clone(), this.0, foreign.1);
         let source = add(&names.response_source, vec![sink], None, source);
@@ -220,10 +221,24 @@ fn subscribe<K: Data, V: Data, KO: Data>(
     })
 }
 
-fn subscription_sink(topic: String) -> Write {
+fn subscription_sink<KO: Data>(
+    topic: String,
+    foreign_key: SerdeRef<KO>,
+    partitioner: Option<StreamPartitioner<KO, ()>>,
+) -> Write {
+    let by_bytes = partitioner.map(|by| {
+        StreamPartitioner::new(move |topic: &str, key: &Option<Vec<u8>>, _: &Subscription, count| {
+            match foreign_key.deserialize(key.as_deref()) {
+                Ok(key) => by.partitions(topic, &key, &(), count),
+                // A subscription without a foreign key may go anywhere.
+                Err(_) => Partitions::ByKey,
+            }
+        })
+    });
+    let partitioning = Partitioning::from(by_bytes);
     Box::new(move |writer, name, parents| {
         let key: SerdeRef<Option<Vec<u8>>> = Arc::new(Optional(Arc::new(Raw)));
-        write_sink(writer, name, parents, topic, key, Arc::new(SubscriptionSerde), Partitioning::ByKey)
+        write_sink(writer, name, parents, topic, key, Arc::new(SubscriptionSerde), partitioning)
     })
 }
 
@@ -297,10 +312,29 @@ fn announce<KO: Data, VO: Data>(store: String, key: SerdeRef<KO>) -> Write {
     })
 }
 
-fn response_sink<VO: Data>(topic: String, foreign: SerdeRef<VO>) -> Write {
+/// An answer goes back to the partition that asked. One that does not say which, as those of old versions, goes where this
+/// table's key belongs. Source: `KTableImpl.doJoinOnForeignKey`.
+fn response_sink<K: Data, VO: Data>(
+    topic: String,
+    key: SerdeRef<K>,
+    foreign: SerdeRef<VO>,
+    partitioner: Option<StreamPartitioner<K, ()>>,
+) -> Write {
+    let asker = |answer: &Response<VO>| answer.primary_partition;
+    let partitioning = match partitioner {
+        None => Partitioning::ByValue(asker),
+        Some(by) => Partitioning::By(StreamPartitioner::new(
+            move |topic: &str, bytes: &Vec<u8>, answer: &Response<VO>, count| match asker(answer) {
+                Some(partition) => Partitions::One(partition),
+                None => match key.deserialize(Some(bytes)) {
+                    Ok(key) => by.partitions(topic, &key, &(), count),
+                    Err(_) => Partitions::ByKey,
+                },
+            },
+        )),
+    };
     Box::new(move |writer, name, parents| {
-        let to_the_asker = Partitioning::By(Arc::new(|_: &Vec<u8>, answer: &Response<VO>| answer.primary_partition));
-        write_sink(writer, name, parents, topic, Arc::new(Raw), Arc::new(ResponseSerde(foreign)), to_the_asker)
+        write_sink(writer, name, parents, topic, Arc::new(Raw), Arc::new(ResponseSerde(foreign)), partitioning)
     })
 }
 
@@ -359,13 +393,7 @@ fn write_sink<K: Data, V: Data>(
     let internal = topic.clone();
     writer.sink(name, parents, SinkTopic::Fixed(topic), move |build| {
         let topic = internal.on_broker(build.application_id);
-        Box::new(Encode {
-            node: build.node.clone(),
-            topic: build.outbox.topic(&topic),
-            key: key.clone(),
-            value: value.clone(),
-            partitioning: partitioning.clone(),
-        })
+        Box::new(Encode::new(build, &topic, key.clone(), value.clone(), partitioning.clone()))
     })
 }
 

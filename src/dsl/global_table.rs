@@ -2,9 +2,9 @@
 
 use super::graph::{Graph, GraphNode};
 use super::ktable::{StoredTable, write_source};
-use super::process::make_processor;
 use super::table_node::{Flag, TableNode};
 use super::topics::Topics;
+use super::topology_builder::write_keeper;
 use super::writer::Writer;
 use super::{Consumed, KStream, Materialized, StreamsBuilder, nullable, source};
 use crate::config::Timestamps;
@@ -128,22 +128,31 @@ impl StreamsBuilder {
         let (source_name, name) = names(&self.graph, consumed.name.as_deref());
         let (added, topic) = (store.clone(), topic.to_string());
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
-            let source = source(writer, &source_name, (&topic).selected(), as_they_are(consumed));
-            let mut spec = added.spec(writer.defaults.engine);
-            let (key, value) = added.formats();
-            writer.raw_formats(&spec.name, key, value);
-            (spec.changelog, spec.cached) = (Changelog::None, false);
-            let stores = [spec.name.clone()];
-            let node = writer.erased_processor::<K, V>(name, &[source], move |build: &mut Build, children| {
-                let store = added.open(build.store(added.name()));
-                make_processor::<K, V, (), ()>(build, children, &stores, Box::new(processor(store)))
-            });
-            writer.global_store(spec, node);
-            node
+            write_global_store(writer, (&source_name, name), &added, &topic, consumed, processor)
         };
         self.graph.add(GraphNode { name, write: Some(Box::new(write)), ..GraphNode::default() });
         store
     }
+}
+
+/// Writes a global store, with the source (the first name) and the processor (the second) that fill it.
+pub(super) fn write_global_store<S: 'static, K: Data, V: Data, P>(
+    writer: &mut Writer,
+    (source_name, name): (&str, &str),
+    store: &StateStore<S>,
+    topic: &str,
+    consumed: Consumed<K, V>,
+    processor: impl Fn(S) -> P + Send + Sync + 'static,
+) -> NodeId
+where
+    P: Processor<K, V, (), ()> + 'static,
+{
+    let source = source(writer, source_name, topic.selected(), as_they_are(consumed));
+    let mut spec = writer.spec_of(store);
+    (spec.changelog, spec.cached) = (Changelog::None, false);
+    let node = write_keeper(writer, name, source, store, processor);
+    writer.global_store(spec, node);
+    node
 }
 
 /// The names of the source and of what is behind it.

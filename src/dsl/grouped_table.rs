@@ -230,13 +230,8 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
             let (key_out, value_out, on_broker) = (key.clone(), value.clone(), topic_name.clone());
             writer.sink(&sink, parents, SinkTopic::Fixed(topic_name.clone()), move |build: &mut Build| {
                 let topic = on_broker.on_broker(build.application_id);
-                Box::new(Encode {
-                    node: build.node.clone(),
-                    topic: build.outbox.topic(&topic),
-                    key: key_out.clone(),
-                    value: value_out.clone(),
-                    partitioning: Partitioning::ByKey,
-                }) as Port<K, Change<V>>
+                Box::new(Encode::new(build, &topic, key_out.clone(), value_out.clone(), Partitioning::ByKey))
+                    as Port<K, Change<V>>
             });
             let make = move |build: &mut Build, children: Vec<ErasedPort>| {
                 let out = join_children::<K, Change<V>>(children);

@@ -2,17 +2,18 @@
 
 use super::graph::{Graph, GraphId, GraphNode, Role};
 use super::repartition::Repartition;
+use super::sinks::{write_dynamic_sink, write_sink};
 use super::writer::Writer;
 use super::{Produced, Repartitioned, TopicNameExtractor};
 use crate::error::{Error, Kind};
 use crate::operators::Build;
 use crate::operators::filter::{Filter, FlattenValues};
 use crate::operators::map::{Each, MapValues, TryMapValues};
-use crate::operators::sink::{Encode, EncodeByRecord, Partitioning};
+use crate::operators::sink::Partitioning;
 use crate::operators::{Cx, Port};
 use crate::record::{Data, Record};
 use crate::serdes::SerdeRef;
-use crate::topology::{NodeId, SinkTopic, TopicName};
+use crate::topology::NodeId;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::marker::PhantomData;
@@ -319,7 +320,12 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Looks at each record; the stream ends here.
     #[doc(alias = "foreach")]
     pub fn for_each(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) {
-        self.each("FOREACH", Role::Plain, self.serdes(), move |r: Record<K, V>, _, _: &mut Port<K, V>| {
+        self.end_in("FOREACH", f);
+    }
+
+    /// Ends the stream in an operator that only looks.
+    pub(super) fn end_in(&self, operator: &str, f: impl Fn(&K, &V) + Send + Sync + 'static) {
+        self.each(operator, Role::Plain, self.serdes(), move |r: Record<K, V>, _, _: &mut Port<K, V>| {
             f(&r.key, &r.value);
             Ok(())
         });
@@ -361,11 +367,11 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// # Ok::<(), watersmeet::error::Error>(())
     /// ```
     pub fn repartition(&self, repartitioned: Repartitioned<K, V>) -> KStream<K, V> {
-        let Repartitioned { name, key, value, partitions } = repartitioned;
+        let Repartitioned { name, key, value, partitions, partitioner } = repartitioned;
         let Some((key, value)) = self.repartition_serdes(key, value) else { return self.clone() };
         let base = name.unwrap_or_else(|| self.graph.next_name("KSTREAM-REPARTITION"));
         let serdes = (Some(key.clone()), Some(value.clone()));
-        let node = Repartition::new(&self.graph, &base, key, value, Partitioning::ByKey, partitions).add(
+        let node = Repartition::new(&self.graph, &base, key, value, partitioner.into(), partitions).add(
             &self.graph,
             self.node,
             false,
@@ -375,20 +381,10 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Writes the stream to a topic, which must exist.
     pub fn to(&self, topic: &str, produced: Produced<K, V>) {
-        let Produced { key, value, name } = produced;
-        let name = self.graph.name_or(name.as_deref(), "KSTREAM-SINK");
+        let name = self.graph.name_or(produced.name.as_deref(), "KSTREAM-SINK");
         let topic = topic.to_string();
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
-            let topic_name = TopicName::User(topic.clone());
-            writer.sink(name, parents, SinkTopic::Fixed(topic_name), move |build: &mut Build| {
-                Box::new(Encode {
-                    node: build.node.clone(),
-                    topic: build.outbox.topic(&topic),
-                    key: key.clone(),
-                    value: value.clone(),
-                    partitioning: Partitioning::ByKey,
-                }) as Port<K, V>
-            })
+            write_sink(writer, name, parents, topic, produced)
         };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
         self.graph.add(GraphNode { name, parents, write, ..GraphNode::default() });
@@ -407,15 +403,9 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// ```
     #[doc(alias = "to")]
     pub fn to_dynamic(&self, extractor: TopicNameExtractor<K, V>, produced: Produced<K, V>) {
-        let Produced { key, value, name } = produced;
-        let name = self.graph.name_or(name.as_deref(), "KSTREAM-SINK");
+        let name = self.graph.name_or(produced.name.as_deref(), "KSTREAM-SINK");
         let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| {
-            writer.sink(name, parents, SinkTopic::PerRecord(extractor.name), move |build: &mut Build| {
-                let topic = build.outbox.topic("");
-                let (key, value, partitioning) = (key.clone(), value.clone(), Partitioning::ByKey);
-                let sink = Encode { node: build.node.clone(), topic, key, value, partitioning };
-                Box::new(EncodeByRecord { topic_of: extractor.topic_of.clone(), sink }) as Port<K, V>
-            })
+            write_dynamic_sink(writer, name, parents, extractor, produced)
         };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
         self.graph.add(GraphNode { name, parents, write, ..GraphNode::default() });

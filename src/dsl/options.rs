@@ -4,6 +4,7 @@ use crate::config::Timestamps;
 use crate::operators::sink::TopicOf;
 use crate::operators::source::TimestampsOf;
 use crate::operators::{RecordContext, TimestampExtractor};
+use crate::partitioner::StreamPartitioner;
 use crate::serdes::{DefaultSerde, SerdeRef, formats};
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
 use serde::{Serialize, de::DeserializeOwned};
@@ -68,7 +69,7 @@ impl<K: DefaultSerde, V: DefaultSerde> Default for Consumed<K, V> {
     }
 }
 
-/// How a topic is written: the serdes of key and value.
+/// How a topic is written: the serdes of key and value, and optionally which partitions records go to.
 ///
 /// ```
 /// use watersmeet::prelude::*;
@@ -78,12 +79,35 @@ pub struct Produced<K, V> {
     pub(crate) key: SerdeRef<K>,
     pub(crate) value: SerdeRef<V>,
     pub(crate) name: Option<String>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, V>>,
 }
 
 impl<K, V> Produced<K, V> {
     /// Writes with these serdes.
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value, name: None }
+        Self { key, value, name: None, partitioner: None }
+    }
+
+    /// Lets `partitioner` say which partition each record goes to. Without one a record goes where its key belongs, one with
+    /// a windowed key where the key without the window does.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// use watersmeet::testing::{DriverOptions, TopologyTestDriver};
+    /// # let builder = StreamsBuilder::new();
+    /// # let stream = builder.stream("in", Consumed::<String, i32>::default());
+    /// let by_value = StreamPartitioner::new(|_topic: &str, _key: &String, value: &i32, partitions| value % partitions);
+    /// stream.to("out", Produced::default().partitioner(by_value));
+    /// # let options = DriverOptions { partitions: 4, ..Default::default() };
+    /// # let driver = TopologyTestDriver::with(builder.build()?, Config::new("test"), options)?;
+    /// # driver.create_input_topic("in", Produced::<String, i32>::default()).pipe("a", 7)?;
+    /// # assert_eq!(driver.broker().records("out")[0].partition, 3);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "withStreamPartitioner")]
+    pub fn partitioner(mut self, partitioner: StreamPartitioner<K, V>) -> Self {
+        self.partitioner = Some(partitioner);
+        self
     }
 
     /// Names the sink.
@@ -350,17 +374,39 @@ impl<K, V> Joined<K, V> {
     }
 }
 
-/// What a join of tables may be told: its name, which its nodes, topics and stores are named after.
-#[derive(Debug, Clone, Default)]
-pub struct TableJoined {
+/// What a join of tables may be told: its name, which its nodes, topics and stores are named after; and for a join by a
+/// foreign key how the tables are partitioned.
+pub struct TableJoined<K, KO> {
     pub(crate) name: Option<String>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, ()>>,
+    pub(crate) other_partitioner: Option<StreamPartitioner<KO, ()>>,
 }
 
-impl TableJoined {
+impl<K, KO> Default for TableJoined<K, KO> {
+    fn default() -> Self {
+        Self { name: None, partitioner: None, other_partitioner: None }
+    }
+}
+
+impl<K, KO> TableJoined<K, KO> {
     /// Names the join.
     #[doc(alias = "as")]
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: Some(name.into()) }
+        Self { name: Some(name.into()), ..Self::default() }
+    }
+
+    /// How this table's topic is partitioned, where that is not by key.
+    #[doc(alias = "withPartitioner")]
+    pub fn partitioner(mut self, partitioner: StreamPartitioner<K, ()>) -> Self {
+        self.partitioner = Some(partitioner);
+        self
+    }
+
+    /// How the other table's topic is partitioned, where that is not by key.
+    #[doc(alias = "withOtherPartitioner")]
+    pub fn other_partitioner(mut self, partitioner: StreamPartitioner<KO, ()>) -> Self {
+        self.other_partitioner = Some(partitioner);
+        self
     }
 }
 
@@ -370,11 +416,12 @@ pub struct Repartitioned<K, V> {
     pub(crate) key: Option<SerdeRef<K>>,
     pub(crate) value: Option<SerdeRef<V>>,
     pub(crate) partitions: Option<i32>,
+    pub(crate) partitioner: Option<StreamPartitioner<K, V>>,
 }
 
 impl<K, V> Default for Repartitioned<K, V> {
     fn default() -> Self {
-        Self { name: None, key: None, value: None, partitions: None }
+        Self { name: None, key: None, value: None, partitions: None, partitioner: None }
     }
 }
 
@@ -387,6 +434,14 @@ impl<K, V> Repartitioned<K, V> {
     /// Names the topic: `<application.id>-<name>-repartition`.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Lets `partitioner` say which partition each record goes to. What is behind it is partitioned so: it cannot be joined
+    /// with what is partitioned by key.
+    #[doc(alias = "withStreamPartitioner")]
+    pub fn partitioner(mut self, partitioner: StreamPartitioner<K, V>) -> Self {
+        self.partitioner = Some(partitioner);
         self
     }
 

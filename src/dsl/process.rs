@@ -19,7 +19,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Processing {
     name: Option<String>,
-    stores: Vec<String>,
+    pub(super) stores: Vec<String>,
 }
 
 impl Processing {
@@ -47,9 +47,7 @@ impl StreamsBuilder {
     pub fn add_state_store<S: 'static>(&self, store: StateStore<S>) -> StateStore<S> {
         let added = store.clone();
         let write = move |writer: &mut Writer, _: &str, _: &[NodeId]| {
-            let spec = added.spec(writer.defaults.engine);
-            let (key, value) = added.formats();
-            writer.raw_formats(&spec.name, key, value);
+            let spec = writer.spec_of(&added);
             writer.shared_store(spec);
             // Nothing can be behind a store.
             NodeId(usize::MAX)

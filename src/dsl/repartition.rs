@@ -87,13 +87,8 @@ impl<K: Data, V: Data> Ports for Typed<K, V> {
         let (key, value, partitioning) = (self.key.clone(), self.value.clone(), self.partitioning.clone());
         let make = move |build: &mut Build, _: Vec<ErasedPort>| {
             let topic = TopicName::Internal(topic.clone()).on_broker(build.application_id);
-            let port: Port<K, V> = Box::new(Encode {
-                node: build.node.clone(),
-                topic: build.outbox.topic(&topic),
-                key: key.clone(),
-                value: value.clone(),
-                partitioning: partitioning.clone(),
-            });
+            let port: Port<K, V> =
+                Box::new(Encode::new(build, &topic, key.clone(), value.clone(), partitioning.clone()));
             Box::new(port) as ErasedPort
         };
         Recipe { make: Arc::new(make), share: share::<K, V> }

@@ -89,7 +89,7 @@ impl<K: Data, A: Data> KTable<K, A> {
         &self,
         other: &KTable<K, B>,
         joiner: impl Fn(&K, &A, &B) -> Option<R> + Send + Sync + 'static,
-        joined: TableJoined,
+        joined: TableJoined<K, K>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R> {
         let join = move |key: &K, a: Option<&A>, b: Option<&B>| a.zip(b).and_then(|(a, b)| joiner(key, a, b));
@@ -112,7 +112,7 @@ impl<K: Data, A: Data> KTable<K, A> {
         &self,
         other: &KTable<K, B>,
         joiner: impl Fn(&K, &A, Option<&B>) -> Option<R> + Send + Sync + 'static,
-        joined: TableJoined,
+        joined: TableJoined<K, K>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R> {
         self.table.send_old_values(true);
@@ -136,7 +136,7 @@ impl<K: Data, A: Data> KTable<K, A> {
         &self,
         other: &KTable<K, B>,
         joiner: impl Fn(&K, Option<&A>, Option<&B>) -> Option<R> + Send + Sync + 'static,
-        joined: TableJoined,
+        joined: TableJoined<K, K>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R> {
         self.table.send_old_values(true);
@@ -149,7 +149,7 @@ impl<K: Data, A: Data> KTable<K, A> {
         other: &KTable<K, B>,
         needs: Needs,
         join: J,
-        joined: TableJoined,
+        joined: TableJoined<K, K>,
         materialized: Materialized<K, R>,
     ) -> KTable<K, R>
     where

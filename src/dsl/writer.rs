@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::operators::Build;
+use crate::operators::store_views::StateStore;
 use crate::operators::{ErasedPort, Port, join_children, share};
 use crate::record::Data;
 use crate::serdes::{Format, SerdeRef};
@@ -116,8 +117,15 @@ impl Writer {
         self.raw_formats(store, key.format(), value.format());
     }
 
+    /// A processor's store as the topology has it; what its rows are is noted.
+    pub(crate) fn spec_of<S>(&mut self, store: &StateStore<S>) -> StoreSpec {
+        let (key, value) = store.formats();
+        self.raw_formats(store.name(), key, value);
+        store.spec(self.defaults.engine)
+    }
+
     /// As [`formats`](Self::formats), where the serdes are not at hand.
-    pub(crate) fn raw_formats(&mut self, store: &str, key: Format, value: Format) {
+    pub(super) fn raw_formats(&mut self, store: &str, key: Format, value: Format) {
         self.topology.formats.insert(store.into(), (key, value));
     }
 

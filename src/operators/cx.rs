@@ -2,6 +2,7 @@
 
 use super::punctuation::Punctuations;
 use super::record_cache::{Origin, RecordCache};
+use super::sizes::TopicSizes;
 use super::stream_stream_join::JoinTime;
 use crate::broker::{BatchRecord, RawRecord, TopicPartition};
 use crate::config::{EmitIntervals, ErrorPolicies, Policy, Timestamps};
@@ -53,7 +54,7 @@ impl RecordContext {
 
 /// The number of a topic in an [`Outbox`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicId(usize);
+pub struct TopicId(pub(super) usize);
 
 /// Records on their way to the producer. Keys and values are encoded straight into one buffer, so that producing costs no
 /// allocation; the thread drains it after each run of records.
@@ -130,6 +131,12 @@ impl Outbox {
     /// How many records of this topic have been pushed since the last call.
     pub(crate) fn take_pushed(&mut self, topic: TopicId) -> i64 {
         std::mem::take(&mut self.pushed[topic.0])
+    }
+
+    /// Gives the record that was appended last its partition, by its key's bytes; one without a key has none.
+    pub(super) fn place_last(&mut self, partition: impl FnOnce(&[u8]) -> i32) {
+        let Some(last) = self.records.last_mut() else { return };
+        last.partition = last.key.clone().map(|key| partition(&self.bytes[key]));
     }
 
     /// Bytes that are waiting.
@@ -256,6 +263,8 @@ pub struct Cx {
     pub changelogs: Vec<Option<TopicId>>,
     /// Records on their way to the producer.
     pub outbox: Outbox,
+    /// How many partitions the topics have that they go to.
+    pub(crate) sizes: TopicSizes,
     /// Counts since the task was made.
     pub counts: Counts,
     /// The largest timestamp that the task has processed; -1 before the first.
@@ -351,6 +360,11 @@ impl Cx {
             |out| Ok(append(Some(key), out)),
             |out| Ok(append(value, out)),
         );
+    }
+
+    /// How many partitions a topic has.
+    pub(crate) fn partitions_of(&mut self, topic: TopicId) -> Result<i32> {
+        self.sizes.partitions(topic, self.outbox.topic_name(topic))
     }
 
     /// One record is at fault: does what the policy of that stage says. `Ok` means: skip the record and go on.

@@ -16,6 +16,7 @@ pub mod process;
 pub mod punctuation;
 pub(crate) mod record_cache;
 pub(crate) mod sink;
+pub(crate) mod sizes;
 pub(crate) mod source;
 pub mod store_views;
 pub(crate) mod stream_global_join;

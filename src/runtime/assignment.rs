@@ -24,7 +24,7 @@ pub(crate) fn tasks(
     known: &KnownTopics,
     patient: impl Fn(usize) -> bool,
 ) -> Result<BTreeMap<TaskId, Vec<TopicPartition>>> {
-    let KnownTopics { counts, inputs } = known;
+    let KnownTopics { counts, inputs, .. } = known;
     let mut tasks: BTreeMap<TaskId, Vec<TopicPartition>> = BTreeMap::new();
     for tp in owned {
         for (sub_topology, topics) in inputs.iter().enumerate() {
@@ -62,7 +62,7 @@ mod tests {
         let inputs = vec![vec!["a".into(), "b".into()], vec!["c".into()]];
         let counts = [("a".into(), 2), ("b".into(), 2), ("c".into(), 3)].into();
         let owned = owned.iter().map(|(t, p)| TopicPartition::new(*t, *p)).collect();
-        let known = KnownTopics { counts, inputs };
+        let known = KnownTopics::of(counts, inputs);
         Ok(tasks(&owned, &known, |sub_topology| sub_topology == patient)?.keys().map(ToString::to_string).collect())
     }
 

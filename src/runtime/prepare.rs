@@ -25,6 +25,14 @@ pub(crate) struct Plan {
     in_one: bool,
 }
 
+/// How many partitions topics have.
+pub(crate) struct Found {
+    /// Those that are read.
+    pub(crate) counts: BTreeMap<Arc<str>, i32>,
+    /// Those that are written by name.
+    pub(crate) written: BTreeMap<Arc<str>, i32>,
+}
+
 impl Plan {
     /// `in_one`: a task runs all of the topology.
     pub(crate) fn new(topology: Topology, application_id: &str, in_one: bool) -> Result<Self> {
@@ -248,7 +256,7 @@ impl Plan {
     /// # Errors
     /// [`Kind::Topology`] where a topic is missing or partition counts do not fit, [`Kind::Broker`] where the broker gives
     /// no answer (worth trying again).
-    pub(crate) fn prepare(&self, admin: &mut dyn Admin, config: &Config) -> Result<BTreeMap<Arc<str>, i32>> {
+    pub(crate) fn prepare(&self, admin: &mut dyn Admin, config: &Config) -> Result<Found> {
         let internal = self.internal_topics(&config.application_id);
         let sources: Vec<Arc<str>> = self.source_topics().into_iter().filter(|t| !internal.contains_key(t)).collect();
         let names: Vec<String> = sources.iter().map(ToString::to_string).collect();
@@ -260,10 +268,10 @@ impl Plan {
         counts.extend(self.matching(admin)?);
         self.count_repartitions(&config.application_id, &internal, &mut counts)?;
         let written: Vec<String> = self.written_topics(config).into_iter().collect();
+        let mut sizes = BTreeMap::new();
         for (topic, info) in written.iter().zip(admin.topics(&written)?) {
-            if info.is_none() {
-                return Err(missing(topic, "output"));
-            }
+            let info = info.ok_or_else(|| missing(topic, "output"))?;
+            sizes.insert(topic.as_str().into(), info.partitions);
         }
         for group in self.copartitioned(&config.application_id, &counts) {
             let different: BTreeSet<i32> = group.iter().filter_map(|topic| counts.get(topic).copied()).collect();
@@ -282,7 +290,7 @@ impl Plan {
             }
         }
         self.create_internal_topics(admin, config, &counts)?;
-        Ok(counts)
+        Ok(Found { counts, written: sizes })
     }
 
     /// How many tasks have a store of that name: the partitions of its changelog.

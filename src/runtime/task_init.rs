@@ -11,6 +11,7 @@ use crate::config::{Policy, StoreFormat};
 use crate::error::{Error, Kind, Result};
 use crate::operators::Build;
 use crate::operators::cx::Counts;
+use crate::operators::sizes::TopicSizes;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
 use crate::state::directory::TaskDirectory;
 use crate::state::restore::{Restore, RestorePartition};
@@ -120,6 +121,7 @@ pub(super) fn context(app: &App, id: TaskId, state: TaskState, specs: &[StoreSpe
         state,
         changelogs: Vec::new(),
         outbox: Outbox::default(),
+        sizes: TopicSizes::new(app.broker.clone(), app.driven.map(|driven| driven.partitions), app.topics.sizes()),
         counts: Counts::default(),
         stream_time_ms: -1,
         policies: app.config.errors.clone(),

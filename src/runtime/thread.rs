@@ -84,6 +84,8 @@ impl App {
 pub(crate) struct Driven {
     /// Whether the turn that has processed a record commits it.
     pub(crate) commit_each: bool,
+    /// How many partitions a topic gets that is created because it is written to.
+    pub(crate) partitions: i32,
 }
 
 /// The clients of one thread.

@@ -2,7 +2,7 @@
 //! the client runs.
 
 use super::assignment::Inputs;
-use super::prepare::Plan;
+use super::prepare::{Found, Plan};
 use super::thread::App;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,14 +24,22 @@ struct Latest {
 pub(crate) struct KnownTopics {
     /// How many partitions each has.
     pub(crate) counts: BTreeMap<Arc<str>, i32>,
+    /// The same, and of the topics that are written.
+    sizes: Arc<BTreeMap<Arc<str>, i32>>,
     /// Which of them each sub-topology reads.
     pub(crate) inputs: Inputs,
 }
 
 impl KnownTopics {
-    pub(crate) fn new(plan: &Plan, counts: BTreeMap<Arc<str>, i32>) -> Self {
+    pub(crate) fn new(plan: &Plan, Found { counts, written }: Found) -> Self {
         let inputs = plan.inputs(&counts);
-        Self { counts, inputs }
+        let sizes = Arc::new(counts.iter().map(|(topic, count)| (topic.clone(), *count)).chain(written).collect());
+        Self { counts, sizes, inputs }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(counts: BTreeMap<Arc<str>, i32>, inputs: Inputs) -> Self {
+        Self { counts, sizes: Arc::default(), inputs }
     }
 
     /// What a client subscribes to.
@@ -51,16 +59,21 @@ impl Topics {
         self.lock().known.clone()
     }
 
+    /// How many partitions each topic has that is read or written.
+    pub(crate) fn sizes(&self) -> Arc<BTreeMap<Arc<str>, i32>> {
+        self.known().map(|known| known.sizes.clone()).unwrap_or_default()
+    }
+
     /// What is there at the start: the first thread looks, for all.
     pub(crate) fn at_start(&self, app: &App) -> Result<Arc<KnownTopics>> {
         let mut latest = self.lock();
         if let Some(known) = &latest.known {
             return Ok(known.clone());
         }
-        let counts = app.plan.prepare(&mut *app.broker.admin()?, &app.config)?;
+        let found = app.plan.prepare(&mut *app.broker.admin()?, &app.config)?;
         app.shared.broker_trouble(None);
         latest.looked_ms = app.shared.clock.now_ms();
-        Ok(latest.known.insert(Arc::new(KnownTopics::new(&app.plan, counts))).clone())
+        Ok(latest.known.insert(Arc::new(KnownTopics::new(&app.plan, found))).clone())
     }
 
     /// What is there now: looks again where that was not done for `metadata.max.age.ms`, or at once.
@@ -76,8 +89,8 @@ impl Topics {
         let matching = app.plan.matching(&mut *admin)?;
         let before = latest.known.as_ref().map(|known| app.plan.matching_of(&known.counts));
         if before.as_ref() != Some(&matching) {
-            let counts = app.plan.prepare(&mut *admin, &app.config)?;
-            latest.known = Some(Arc::new(KnownTopics::new(&app.plan, counts)));
+            let found = app.plan.prepare(&mut *admin, &app.config)?;
+            latest.known = Some(Arc::new(KnownTopics::new(&app.plan, found)));
         }
         Ok(latest.known.clone())
     }

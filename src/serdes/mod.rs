@@ -64,6 +64,10 @@ pub trait Serde<T>: Send + Sync {
     fn format(&self) -> Format {
         Format::Bytes
     }
+    /// How many bytes at the end of a key have no say in its partition: a windowed key belongs where its key does.
+    fn unpartitioned_len(&self) -> usize {
+        0
+    }
 }
 
 /// A serde that can be handed around.
@@ -92,6 +96,10 @@ impl<T> Serde<Option<T>> for Optional<T> {
 
     fn format(&self) -> Format {
         self.0.format()
+    }
+
+    fn unpartitioned_len(&self) -> usize {
+        self.0.unpartitioned_len()
     }
 }
 

@@ -137,7 +137,7 @@ impl TopologyTestDriver {
         let directory = Streams::directory(&topology, &config)?;
         let client = broker.client(&config.application_id, "driver");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let driven = Some(Driven { commit_each: options.commits == Commits::Each });
+        let driven = Some(Driven { commit_each: options.commits == Commits::Each, partitions: options.partitions });
         let app = Arc::new(runtime::app(topology, config, client, shared, directory, driven)?);
         app.shared.transition(State::Rebalancing, "starting");
         app.shared.add_thread(1, "driver".into());

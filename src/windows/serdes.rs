@@ -39,6 +39,10 @@ impl<K> Serde<Windowed<K>> for TimeWindowedSerde<K> {
         let window = Window::new(start_ms, start_ms.saturating_add(self.size_ms));
         Ok(Windowed { key: self.key.deserialize(Some(key))?, window })
     }
+
+    fn unpartitioned_len(&self) -> usize {
+        8
+    }
 }
 
 /// Keys of sessions: the key, then end and start of the session (i64, big endian).
@@ -73,6 +77,10 @@ impl<K> Serde<Windowed<K>> for SessionWindowedSerde<K> {
     fn deserialize(&self, bytes: Option<&[u8]>) -> Result<Windowed<K>, SerdeError> {
         let (key, [end_ms, start_ms]) = split(bytes.ok_or(SerdeError::Null)?)?;
         Ok(Windowed { key: self.key.deserialize(Some(key))?, window: Window::new(start_ms, end_ms) })
+    }
+
+    fn unpartitioned_len(&self) -> usize {
+        16
     }
 }
 

@@ -153,6 +153,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_to_log_come_in_the_order_of_javas_hash_set() {
+        assert_eq!(java_hash(b"abc"), 126_145 ^ 1);
+        let mut dirty = DirtyKeys::default();
+        let keys: Vec<Bytes> = (0..13_u8).rev().map(|n| Bytes::from(&[n][..])).collect();
+        let order = |keys: &[Bytes]| keys.iter().map(|key| key[0]).collect::<Vec<_>>();
+        // [n] has the hash 31 + n: of 16 buckets the last is that of 0, the first that of 1.
+        keys[1..].iter().for_each(|key| dirty.insert(key.clone()));
+        assert_eq!(order(&dirty.take()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0]);
+        // With 13 keys there are 32 buckets, and stay.
+        keys.iter().for_each(|key| dirty.insert(key.clone()));
+        assert_eq!(order(&dirty.take()), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0]);
+        [1, 17, 33].iter().for_each(|n| dirty.insert(Bytes::from(&[*n][..])));
+        assert_eq!(order(&dirty.take()), [1, 33, 17]);
+    }
+
+    #[test]
     fn a_key_keeps_its_first_place_and_what_was_before_it() {
         let mut buffer = ChangeBuffer::default();
         put(&mut buffer, 5, "a", Some("p"), "1");

@@ -258,3 +258,33 @@ fn a_removed_member_joins_again_by_itself() {
     let owned = broker.members("app")["p-1"].contains(&TopicPartition::new("in", 3));
     assert!(owned, "{:?}", broker.members("app"));
 }
+
+#[test]
+fn an_instance_can_end_all_instances_but_none_that_starts_later() {
+    let ((broker, _), dirs) = (broker(), [dir(), dir()]);
+    let joiner = |v: String, t: String| {
+        assert!(v != "bad", "not to my taste");
+        v + &t
+    };
+    let config = |dir: &tempfile::TempDir, uncaught| Config { uncaught, ..config(dir.path()) };
+    let clients = ["a", "b"]
+        .into_iter()
+        .zip(&dirs)
+        .map(|(name, dir)| start(&broker, name, join_with(joiner), config(dir, Uncaught::ShutdownApplication)));
+    let clients: Vec<Streams> = clients.collect();
+    wait_until("both have tasks", || broker.members("app").values().filter(|owned| owned.len() == 4).count() == 2);
+    produce(&broker, "T", 0..20, "t");
+    produce(&broker, "in", 0..20, "s");
+    wait_until("all are joined", || broker.records("out").len() == 20);
+    produce(&broker, "in", 0..1, "bad");
+    let reasons: Vec<String> = clients.iter().map(ends_in_error).collect();
+    for reason in ["not to my taste", "another instance has ended the application"] {
+        assert!(reasons.iter().any(|r| r.contains(reason)), "{reason}: {reasons:?}");
+    }
+    assert_eq!(broker.members("app").len(), 0);
+    drop(clients);
+
+    let streams = start(&broker, "a", join(), config(&dirs[0], Uncaught::ShutdownApplication));
+    wait_until("it goes on", || broker.records("out").iter().any(|r| r.value.as_deref() == Some(b"bad+t")));
+    assert!(streams.close(PATIENCE));
+}

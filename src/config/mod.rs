@@ -84,7 +84,8 @@ pub enum Uncaught {
     ReplaceThread,
     /// Close this client; its state becomes ERROR.
     ShutdownClient,
-    /// Close every instance of the application. (Until instances talk to each other: this one, with its own exit code.)
+    /// Close every instance of the application: this one tells the others by a note with its committed offsets, and leaves
+    /// the group.
     ShutdownApplication,
 }
 

@@ -1,5 +1,6 @@
 //! The runtime: threads, tasks, commit. `Streams` is the client's handle.
 
+mod application_end;
 mod assignment;
 mod commit;
 mod exposed;

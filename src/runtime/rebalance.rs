@@ -31,6 +31,7 @@ impl StreamThread {
             let known = committed.as_ref().map(|c| (c.offset, Metadata::decode(&c.metadata)));
             positions.insert(tp.clone(), known);
         }
+        self.check_notes(&positions)?;
         self.take_up_suspended(&wanted, &positions);
         for (id, inputs) in wanted {
             match self.tasks.get_mut(&id) {

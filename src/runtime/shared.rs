@@ -25,6 +25,9 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     application_id: String,
     stall_limit_ms: i64,
+    pub(crate) started_ms: i64,
+    /// Not only this client ends: all instances of the application do.
+    application_ends: AtomicBool,
 }
 
 type OnState = dyn Fn(State, State) + Send + Sync;
@@ -72,6 +75,7 @@ fn thread_may_go(from: ThreadState, to: ThreadState) -> bool {
 
 impl Shared {
     pub(crate) fn new(application_id: String, clock: Arc<dyn Clock>, stall_limit: Duration) -> Self {
+        let started_ms = clock.now_ms();
         let inner = Inner {
             state: State::Created,
             untold: VecDeque::new(),
@@ -94,6 +98,8 @@ impl Shared {
             clock,
             application_id,
             stall_limit_ms: stall_limit.as_millis() as i64,
+            started_ms,
+            application_ends: AtomicBool::new(false),
         }
     }
 
@@ -130,6 +136,15 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// All instances of the application are to end, and not only this one.
+    pub(crate) fn end_application(&self) {
+        self.application_ends.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn application_ends(&self) -> bool {
+        self.application_ends.load(Ordering::Acquire)
+    }
+
     /// As [`stop`](Self::stop), and to leave the group at once.
     pub(crate) fn stop_and_leave(&self) {
         self.leaving.store(true, Ordering::Release);
@@ -148,7 +163,9 @@ impl Shared {
 
     /// Whether this stream thread, which is to end, leaves the group.
     pub(crate) fn leaves(&self, number: usize) -> bool {
-        self.leaving.load(Ordering::Acquire) || self.removing.load(Ordering::Acquire) == number
+        self.leaving.load(Ordering::Acquire)
+            || self.application_ends()
+            || self.removing.load(Ordering::Acquire) == number
     }
 
     /// So many stream threads share what the client has.

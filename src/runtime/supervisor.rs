@@ -25,16 +25,19 @@ pub enum Ended {
     Failed(String),
     /// The client is in ERROR because topics and topology do not fit together: the reason. Starting again will not help.
     DoesNotFit(String),
+    /// The client is in ERROR, and all instances of the application end: one of them asked for it. The reason.
+    ApplicationEnded(String),
 }
 
 impl Ended {
-    /// The exit code for the process: 0 drained, 4 deadline missed, 1 failed.
+    /// The exit code for the process: 0 drained, 1 failed, 3 does not fit, 4 deadline missed, 5 the application was ended.
     pub fn exit_code(&self) -> i32 {
         match self {
             Ended::Drained => 0,
             Ended::Failed(_) => 1,
             Ended::DoesNotFit(_) => 3,
             Ended::DeadlineMissed => 4,
+            Ended::ApplicationEnded(_) => 5,
         }
     }
 }
@@ -244,8 +247,16 @@ fn spawn(app: &Arc<App>, number: usize, messages: &Sender<Message>) {
 
 fn run(number: usize, app: &Arc<App>) -> Result {
     let mut thread = StreamThread::new(number, app.clone())?;
-    while thread.step()? != Turn::Stopped {}
-    Ok(())
+    loop {
+        match thread.step() {
+            Ok(Turn::Stopped) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => {
+                thread.failed();
+                return Err(error);
+            }
+        }
+    }
 }
 
 fn supervise(app: &Arc<App>, mut crew: Crew, messages: &Sender<Message>, inbox: &Receiver<Message>) {
@@ -264,7 +275,10 @@ fn supervise(app: &Arc<App>, mut crew: Crew, messages: &Sender<Message>, inbox: 
                 if let Err(error) = result {
                     tracing::error!("stream thread {number} ended: {error}");
                     let replace = number != GLOBAL && app.config.uncaught == Uncaught::ReplaceThread;
-                    if replace && may_be_replaced(&error) {
+                    if app.config.uncaught == Uncaught::ShutdownApplication {
+                        app.shared.end_application();
+                    }
+                    if replace && may_be_replaced(&error) && !app.shared.application_ends() {
                         let delay = replace_delay(deaths.entry(number).or_insert((0, Instant::now())));
                         crew.replace_at.insert(number, Instant::now() + delay);
                     } else {
@@ -378,6 +392,7 @@ pub(super) fn run_until_signal(app: &App) -> Result<Ended> {
             return Ok(match app.shared.state() {
                 State::NotRunning => Ended::Drained,
                 _ if app.shared.failure() == Some(Kind::Topology) => Ended::DoesNotFit(app.shared.status().reason),
+                _ if app.shared.application_ends() => Ended::ApplicationEnded(app.shared.status().reason),
                 _ => Ended::Failed(app.shared.status().reason),
             });
         }

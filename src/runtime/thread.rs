@@ -570,6 +570,9 @@ impl StreamThread {
         let clean = committed.is_ok() && self.tasks.values().all(|task| !task.dirty);
         self.close_tasks(|_| true, clean);
         self.abort_at_the_end();
+        if self.app.shared.application_ends() {
+            self.tell_others();
+        }
         self.owned.clear();
         let closed = self.clients.consumer.close(self.app.shared.leaves(self.number));
         committed.and(closed)

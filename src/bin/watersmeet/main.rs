@@ -22,7 +22,8 @@ use watersmeet::error::{Error, Kind};
 /// Joins a stream of one Kafka topic with a table of another, and serves its health. Kafka Streams for Rust.
 ///
 /// Exit codes: 0 ended in order; 1 ended by an error while running; 2 wrong usage or configuration; 3 topics do not
-/// fit together, or are not there; 4 not everything could be committed before shutdown.timeout.ms.
+/// fit together, or are not there; 4 not everything could be committed before shutdown.timeout.ms; 5 an
+/// instance has ended the application.
 #[derive(Parser)]
 #[command(version, about, long_about)]
 struct Cli {

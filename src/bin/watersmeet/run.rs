@@ -23,7 +23,9 @@ pub(crate) fn run(options: &FileOptions) -> Result<ExitCode> {
                 "watersmeet: not everything could be committed in time; those records are processed again at the next start"
             );
         }
-        Ended::Failed(reason) | Ended::DoesNotFit(reason) => eprintln!("watersmeet: {reason}"),
+        Ended::Failed(reason) | Ended::DoesNotFit(reason) | Ended::ApplicationEnded(reason) => {
+            eprintln!("watersmeet: {reason}")
+        }
     }
     Ok(ExitCode::from(ended.exit_code() as u8))
 }

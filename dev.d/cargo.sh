@@ -24,12 +24,24 @@ build() {
   echo "$CARGO_TARGET_DIR/release/watersmeet"
 }
 
+test_program() { # NAME: compiles a test program, prints its path
+  cargo test --release --locked --no-run --test "$1" --message-format=short 2>&1 | tee /dev/stderr |
+    sed -n 's/.*Executable.*(\(.*\))$/\1/p' | tail -n 1
+}
+
 oracle() {
   first_time
   local program
-  program=$(cargo test --release --locked --no-run --test oracle --message-format=short 2>&1 | tee /dev/stderr |
-    sed -n 's/.*Executable.*(\(.*\))$/\1/p' | tail -n 1)
+  program=$(test_program oracle)
   [ -n "$program" ] || fail 1 "the program of the cases does not compile"
+  exec "$program" "$@"
+}
+
+sim() {
+  first_time
+  local program
+  program=$(test_program sim)
+  [ -n "$program" ] || fail 1 "the program of the simulation does not compile"
   exec "$program" "$@"
 }
 

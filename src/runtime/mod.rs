@@ -154,7 +154,8 @@ impl Streams {
             dot: topology.dot(),
             json: topology.json(),
         };
-        let mut app = app(topology, config, broker, clock, directory, None)?;
+        let budget = MemoryBudget::new(&config);
+        let mut app = app(topology, config, broker, clock, directory, budget, None)?;
         app.shared.listen(listeners.state);
         app.restore_listener = listeners.restore;
         let app = Arc::new(app);
@@ -259,12 +260,13 @@ pub(crate) fn app(
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     directory: StateDirectory,
+    budget: MemoryBudget,
     driven: Option<Driven>,
 ) -> Result<App> {
     let plan = Plan::new(topology, &config.application_id, driven.is_some())?;
     let shared = Shared::new(config.application_id.clone(), clock, config.stall_limit);
     shared.set_thread_count(config.num_stream_threads);
-    let budget = Arc::new(MemoryBudget::new(&config));
+    let budget = Arc::new(budget);
     let globals = plan.global.stores.iter().map(|name| plan.topology.stores[name].clone());
     let globals: Vec<StoreSpec> = globals.collect();
     let persistent = globals.iter().any(|spec| spec.engine == Engine::RocksDb);

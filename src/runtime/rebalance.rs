@@ -33,20 +33,8 @@ impl StreamThread {
         }
         self.check_notes(&positions)?;
         self.take_up_suspended(&wanted, &positions);
-        for (id, inputs) in wanted {
-            match self.tasks.get_mut(&id) {
-                Some(task) => {
-                    // A topic has come that matches a pattern.
-                    let new: Vec<TopicPartition> = inputs.into_iter().filter(|tp| !task.reads(tp)).collect();
-                    task_init::add_inputs(&self.app, &mut self.clients, task, &new, &positions)?;
-                }
-                None => {
-                    let task =
-                        task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions, None)?;
-                    self.tasks.insert(id, task);
-                }
-            }
-        }
+        let opened = self.open_tasks(wanted, &positions);
+        // Where a broker gave no answer for one of them the event comes again, and the others are not new then.
         let waiting = self.without_task();
         if !waiting.is_empty() {
             tracing::warn!(thread = self.number, "{} wait for the rest of their tasks", list(&waiting));
@@ -61,7 +49,27 @@ impl StreamThread {
         if !hold.is_empty() {
             self.clients.consumer.pause(&hold)?;
         }
+        opened?;
         self.running_if_all_are();
+        Ok(())
+    }
+
+    /// Opens those of the tasks that are not open yet, and lets the others have the topics that are new to them.
+    fn open_tasks(&mut self, wanted: BTreeMap<TaskId, Vec<TopicPartition>>, positions: &Positions) -> Result {
+        for (id, inputs) in wanted {
+            match self.tasks.get_mut(&id) {
+                Some(task) => {
+                    // A topic has come that matches a pattern.
+                    let new: Vec<TopicPartition> = inputs.into_iter().filter(|tp| !task.reads(tp)).collect();
+                    task_init::add_inputs(&self.app, &mut self.clients, task, &new, positions)?;
+                }
+                None => {
+                    let task =
+                        task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, positions, None)?;
+                    self.tasks.insert(id, task);
+                }
+            }
+        }
         Ok(())
     }
 

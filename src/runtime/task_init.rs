@@ -233,6 +233,9 @@ fn start_restore(
         task.log_ends = clients.consumer.log_ends(&logs)?;
         bounds.iter_mut().zip(&task.log_ends).for_each(|(bounds, end)| bounds.end = *end);
         for ((store, tp), bounds) in task.changelogs.0.iter().zip(bounds) {
+            if let Some(rows) = &mut task.cx.segmented[store.0] {
+                rows.sequences_from(bounds.end);
+            }
             let end = match positions.get(tp) {
                 Some(committed) => committed.as_ref().map_or(bounds.start, |(offset, _)| *offset),
                 None => bounds.end,

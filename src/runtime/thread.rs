@@ -507,6 +507,14 @@ impl StreamThread {
         })
     }
 
+    /// Each store that has a changelog, with its name and that.
+    pub(crate) fn logged_stores(&mut self) -> impl Iterator<Item = (&str, StoreId, &TopicPartition, &TaskState)> {
+        self.tasks.values().flat_map(|task| {
+            let logged = task.changelogs.0.iter();
+            logged.map(|(store, log)| (task.stores[store.0].as_str(), *store, log, &task.cx.state))
+        })
+    }
+
     /// As [`stores`](Self::stores), with all that an operator sees of its task.
     pub(crate) fn contexts(&mut self, name: &str) -> impl Iterator<Item = (&mut Cx, StoreId)> {
         self.all_tasks().filter_map(move |task| {

@@ -1,6 +1,7 @@
 //! One memory budget for all stores of the process.
 
 use super::row_cache::RowBudget;
+use super::simulated::SimulatedDisk;
 use crate::config::Config;
 use rocksdb::{Cache, WriteBufferManager};
 use std::fmt;
@@ -19,6 +20,8 @@ pub struct MemoryBudget {
     /// Hot rows of all stores.
     pub(super) rows: Arc<RowBudget>,
     uncommitted_bytes_max: usize,
+    /// What stands in for the disk in a simulation.
+    pub(super) simulated: Option<SimulatedDisk>,
 }
 
 impl MemoryBudget {
@@ -31,8 +34,14 @@ impl MemoryBudget {
             write_buffers: WriteBufferManager::new_write_buffer_manager(config.write_buffer_bytes, false),
             rows: Arc::new(RowBudget::new(config.cache_max_bytes - uncommitted)),
             // Not less than a poll brings, else every turn would end in a commit.
+            simulated: None,
             uncommitted_bytes_max: (uncommitted / config.num_stream_threads.max(1)).max(1 << 20),
         }
+    }
+
+    /// As [`new`](Self::new), for stores on a simulated disk.
+    pub(crate) fn simulated(config: &Config, disk: SimulatedDisk) -> Self {
+        Self { simulated: Some(disk), ..Self::new(config) }
     }
 
     /// How many uncommitted bytes the tasks of one thread may hold together before a commit is due.

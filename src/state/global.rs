@@ -1,7 +1,7 @@
 //! Stores that one task writes and every task of the client reads: those of global tables.
 
+use super::disk::DiskRows;
 use super::memory::MemoryRows;
-use super::rocksdb::RocksRows;
 use super::{Engine, MemoryBudget, StoreSpec, ValueRef};
 use crate::error::{Error, Kind, Result};
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub struct GlobalStores {
     specs: Vec<StoreSpec>,
     pub(super) rows: Vec<SharedRows>,
-    pub(super) rocks: Option<Arc<RocksRows>>,
+    pub(super) rocks: Option<Arc<DiskRows>>,
 }
 
 /// The rows of one global store.
@@ -20,14 +20,14 @@ pub struct GlobalStores {
 pub(super) enum SharedRows {
     Memory(Arc<RwLock<MemoryRows>>),
     /// No hot rows are kept beside it, as for a task's own store: other threads' copies would grow old.
-    Disk(Arc<RocksRows>),
+    Disk(Arc<DiskRows>),
 }
 
 impl SharedRows {
     pub(super) fn get(&self, name: &str, key: &[u8]) -> Result<Option<ValueRef<'_>>> {
         match self {
             SharedRows::Memory(rows) => Ok(read(rows).get(key).map(|row| ValueRef::Owned(row.to_vec()))),
-            SharedRows::Disk(rocks) => Ok(rocks.get(name, key)?.map(ValueRef::Pinned)),
+            SharedRows::Disk(rocks) => rocks.get(name, key),
         }
     }
 }
@@ -51,7 +51,7 @@ impl GlobalStores {
             specs.iter().filter(|spec| spec.engine == Engine::RocksDb).map(|spec| spec.name.as_str()).collect();
         let rocks = match (dir, on_disk.first()) {
             (_, None) => None,
-            (Some(dir), Some(_)) => Some(Arc::new(RocksRows::open(dir, &on_disk, budget)?)),
+            (Some(dir), Some(_)) => Some(Arc::new(DiskRows::open(dir, &on_disk, budget)?)),
             (None, Some(store)) => {
                 return Err(Error::new(Kind::Internal, "a store on disk needs a folder").store(*store));
             }

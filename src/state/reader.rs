@@ -1,7 +1,7 @@
 //! A task's stores on disk as other threads read them: without a word to the thread that owns them, as of its last commit.
 
+use super::disk::DiskRows;
 use super::query::{self, Found, Query};
-use super::rocksdb::RocksRows;
 use super::segmented::Segmented;
 use super::versioned::Versioned;
 use super::{Engine, MemoryBudget, StoreId, StoreSpec, TaskState};
@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// The readers' side of a [`TaskState`].
 pub(crate) struct Reader {
     /// Readers hold the lock while they read, so that the database is closed when its owner says so; `None` from then on.
-    rocks: RwLock<Option<Arc<RocksRows>>>,
+    rocks: RwLock<Option<Arc<DiskRows>>>,
     specs: Vec<StoreSpec>,
     /// Per window or session store: the largest time that was put before the last commit.
     observed_ms: Vec<AtomicI64>,

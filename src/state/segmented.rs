@@ -165,6 +165,14 @@ impl Segmented {
         i64::from(self.sequence)
     }
 
+    /// Sequence numbers go on behind this end of the store's changelog. Each of those given out before came with a record
+    /// of it, so none is given out again: a row of equal key and time would be lost.
+    pub fn sequences_from(&mut self, changelog_end: i64) {
+        if self.duplicates {
+            self.sequence = (changelog_end & i64::from(i32::MAX)) as i32;
+        }
+    }
+
     /// Puts (`Some`) or deletes (`None`) a row. False: it is too old, and was not taken.
     ///
     /// # Errors
@@ -548,6 +556,22 @@ mod tests {
         let state = TaskState::open(Some(dir.path()), std::slice::from_ref(&spec), budget).expect("opens");
         let view = Segmented::new(StoreId(0), &spec).expect("a window store");
         (dir, state, view)
+    }
+
+    #[test]
+    fn sequence_numbers_go_on_behind_the_changelogs_end_where_there_are_duplicates() {
+        let kind = |duplicates| StoreKind::Window {
+            retention_ms: 1_000,
+            size_ms: 10,
+            duplicates,
+            order: WindowOrder::Key,
+            timestamped: false,
+        };
+        for (duplicates, next) in [(true, 8), (false, 0)] {
+            let (_dir, _state, mut view) = open(Engine::Memory, kind(duplicates));
+            view.sequences_from(7);
+            assert_eq!(view.next_sequence(), next);
+        }
     }
 
     fn window(retention_ms: i64) -> StoreKind {

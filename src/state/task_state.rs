@@ -1,10 +1,10 @@
 //! All stores of one task, and their commit in one atomic batch.
 
+use super::disk::DiskRows;
 use super::global::{self, GlobalStores, SharedRows};
 use super::lru::Lru;
 use super::memory::MemoryRows;
 use super::overlay::Overlay;
-use super::rocksdb::RocksRows;
 use super::row_cache::RowCache;
 use super::{Engine, MemoryBudget, StoreId, StoreSpec, ValueRef, Visit};
 use crate::broker::TopicPartition;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// leaves the state as of some commit, never in between.
 pub struct TaskState {
     stores: Vec<Store>,
-    rocks: Option<Arc<RocksRows>>,
+    rocks: Option<Arc<DiskRows>>,
     budget: Arc<MemoryBudget>,
     /// The offsets of the last commits in this life: stores in memory have no others.
     offsets: BTreeMap<TopicPartition, i64>,
@@ -48,12 +48,7 @@ enum Rows {
 
 impl Rows {
     #[inline]
-    fn get<'a>(
-        &'a mut self,
-        rocks: &'a Option<Arc<RocksRows>>,
-        name: &str,
-        key: &[u8],
-    ) -> Result<Option<ValueRef<'a>>> {
+    fn get<'a>(&'a mut self, rocks: &'a Option<Arc<DiskRows>>, name: &str, key: &[u8]) -> Result<Option<ValueRef<'a>>> {
         match self {
             Rows::Memory(memory) => Ok(memory.get(key).map(ValueRef::Slice)),
             Rows::Disk(cache) => {
@@ -62,7 +57,7 @@ impl Rows {
                 }
                 let row = opened(rocks)?.get(name, key)?;
                 cache.put(key, row.as_deref());
-                Ok(row.map(ValueRef::Pinned))
+                Ok(row)
             }
             Rows::Global(rows) => rows.get(name, key),
         }
@@ -80,7 +75,7 @@ impl TaskState {
             specs.iter().filter(|spec| spec.engine == Engine::RocksDb).map(|spec| spec.name.as_str()).collect();
         let rocks = match (dir, on_disk.is_empty()) {
             (_, true) => None,
-            (Some(dir), false) => Some(Arc::new(RocksRows::open(dir, &on_disk, &budget)?)),
+            (Some(dir), false) => Some(Arc::new(DiskRows::open(dir, &on_disk, &budget)?)),
             (None, false) => return Err(Error::new(Kind::Internal, "a store on disk needs a folder").store(on_disk[0])),
         };
         let store = |spec: &StoreSpec| Store {
@@ -110,7 +105,7 @@ impl TaskState {
     /// A state of one store on disk that belongs to another one, to read what that one has committed; `leave` ends its scans.
     pub(super) fn reading(
         spec: &StoreSpec,
-        rocks: Arc<RocksRows>,
+        rocks: Arc<DiskRows>,
         budget: Arc<MemoryBudget>,
         leave: Arc<AtomicBool>,
     ) -> Self {
@@ -125,7 +120,7 @@ impl TaskState {
         Self { stores: vec![store], rocks: Some(rocks), budget, offsets: BTreeMap::new(), leave: Some(leave) }
     }
 
-    pub(super) fn rocks(&self) -> Option<Arc<RocksRows>> {
+    pub(super) fn rocks(&self) -> Option<Arc<DiskRows>> {
         self.rocks.clone()
     }
 
@@ -238,7 +233,7 @@ impl TaskState {
         let mut rows = rocks.range(&slot.name, from, to)?;
         let mut writes = writes.peekable();
         let mut go_on = true;
-        while go_on && rows.valid() {
+        while go_on {
             let Some((key, row)) = rows.item() else { break };
             while go_on && writes.peek().is_some_and(|(k, _)| *k < key) {
                 go_on = visit_write(writes.next(), visit);
@@ -252,7 +247,7 @@ impl TaskState {
             };
             rows.next();
         }
-        rows.status().map_err(|e| rocks.range_failed(&slot.name, e))?;
+        rocks.status(&slot.name, &rows)?;
         while go_on && writes.peek().is_some() {
             go_on = visit_write(writes.next(), visit);
         }
@@ -379,7 +374,7 @@ impl TaskState {
     }
 }
 
-fn opened(rocks: &Option<Arc<RocksRows>>) -> Result<&RocksRows> {
+fn opened(rocks: &Option<Arc<DiskRows>>) -> Result<&DiskRows> {
     rocks.as_deref().ok_or_else(|| Error::new(Kind::Internal, "a store on disk without a database"))
 }
 

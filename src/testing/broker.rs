@@ -244,6 +244,19 @@ impl MemoryBroker {
         self.0.change(|state| state.group(group).remove(member));
     }
 
+    /// The heartbeats of a member stop, or come again.
+    pub(super) fn silence(&self, group: &str, member: &str, silent: bool) {
+        self.0.change(|state| {
+            let now_ms = state.now_ms();
+            state.group(group).silence(member, silent.then_some(now_ms));
+        });
+    }
+
+    /// How many records a partition has from this offset on.
+    pub(super) fn records_from(&self, tp: &TopicPartition, offset: i64) -> usize {
+        self.0.lock().log(tp).map_or(0, |log| log.from(offset).len())
+    }
+
     /// Deletes the records of a partition before `offset`.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
         self.with_log(topic, partition, |log| log.delete_before(offset));

@@ -10,6 +10,7 @@ use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::thread::{App, Driven, StreamThread, Turn};
 use crate::runtime::{self, State, Streams, StreamsStatus};
+use crate::state::MemoryBudget;
 use crate::topology::{NodeKind, SinkTopic, TopicName, Topology};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -138,7 +139,8 @@ impl TopologyTestDriver {
         let client = broker.client(&config.application_id, "driver");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let driven = Some(Driven { commit_each: options.commits == Commits::Each, partitions: options.partitions });
-        let app = Arc::new(runtime::app(topology, config, client, shared, directory, driven)?);
+        let budget = MemoryBudget::new(&config);
+        let app = Arc::new(runtime::app(topology, config, client, shared, directory, budget, driven)?);
         app.shared.transition(State::Rebalancing, "starting");
         app.shared.add_thread(1, "driver".into());
         let thread = Some(StreamThread::new(1, app.clone())?);

@@ -36,6 +36,14 @@ pub enum Request {
     EndTransaction,
 }
 
+impl Request {
+    /// Whether it is answered by the group's coordinator.
+    pub(super) fn is_for_the_coordinator(self) -> bool {
+        use Request::*;
+        matches!(self, Heartbeat | Committed | Commit | InitTransactions | SendOffsets | EndTransaction)
+    }
+}
+
 /// How a request fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {

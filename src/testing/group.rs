@@ -39,6 +39,8 @@ struct Member {
     open: bool,
     /// When its heartbeats ended.
     silent_since_ms: Option<i64>,
+    /// Its process has ended: they will not come again.
+    ended: bool,
 }
 
 /// Why a member is no longer one.
@@ -63,7 +65,15 @@ impl Group {
     pub(super) fn join(&mut self, name: &str, topics: &[Arc<str>]) -> u64 {
         self.generation += 1;
         let (joined, topics) = (self.generation, topics.to_vec());
-        let member = Member { joined, topics, owned: BTreeSet::new(), asked: None, open: true, silent_since_ms: None };
+        let member = Member {
+            joined,
+            topics,
+            owned: BTreeSet::new(),
+            asked: None,
+            open: true,
+            silent_since_ms: None,
+            ended: false,
+        };
         self.members.insert(name.into(), member);
         joined
     }
@@ -91,7 +101,14 @@ impl Group {
     /// The member's heartbeats end: it keeps its partitions until the session has timed out.
     pub(super) fn fall_silent(&mut self, name: &str, joined: u64, now_ms: i64) {
         if let Some(member) = self.members.get_mut(name).filter(|member| member.joined == joined) {
-            member.silent_since_ms = Some(now_ms);
+            (member.silent_since_ms, member.ended) = (Some(now_ms), true);
+        }
+    }
+
+    /// The member's heartbeats end at this time, or have come again.
+    pub(super) fn silence(&mut self, name: &str, since_ms: Option<i64>) {
+        if let Some(member) = self.members.get_mut(name).filter(|member| !member.ended) {
+            member.silent_since_ms = since_ms;
         }
     }
 

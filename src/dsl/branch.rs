@@ -116,7 +116,7 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
             list.push(predicate);
         }
         let write = |writer: &mut Writer, name: &str, parents: &[NodeId]| {
-            writer.processor(name, parents, |_: &mut Build, out: Port<K, V>| out)
+            writer.passing(name, parents, |_: &mut Build, out: Port<K, V>| out)
         };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
         let node = self.stream.graph.add(GraphNode { name: name.clone(), parents, write, ..GraphNode::default() });

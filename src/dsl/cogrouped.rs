@@ -230,7 +230,7 @@ pub(crate) fn merge<K: Data, A: Data>(
     versioned: Option<bool>,
 ) -> GraphId {
     let write = |writer: &mut Writer, name: &str, parents: &[NodeId]| {
-        writer.processor(name, parents, |_: &mut Build, out: Port<K, Change<A>>| out)
+        writer.passing(name, parents, |_: &mut Build, out: Port<K, Change<A>>| out)
     };
     graph.add(GraphNode { name, parents, versioned, write: Some(Box::new(write)), ..GraphNode::default() })
 }

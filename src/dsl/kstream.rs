@@ -82,7 +82,11 @@ impl<K: Data, V: Data> KStream<K, V> {
     ) -> KStream<K2, V2> {
         let name = self.graph.next_name(&format!("KSTREAM-{operator}"));
         let changes_key = matches!(role, Role::KeyChanging);
-        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| writer.processor(name, parents, make);
+        let makes_records = !matches!(role, Role::Plain);
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| match makes_records {
+            true => writer.processor(name, parents, make),
+            false => writer.passing(name, parents, make),
+        };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
         let node = self.graph.add(GraphNode { name, parents, role, write, ..GraphNode::default() });
         let stream = KStream::new(self.graph.clone(), node, self.sources.clone(), serdes);
@@ -345,7 +349,7 @@ impl<K: Data, V: Data> KStream<K, V> {
     pub fn merge(&self, other: &KStream<K, V>) -> KStream<K, V> {
         let name = self.graph.next_name("KSTREAM-MERGE");
         let write = |writer: &mut Writer, name: &str, parents: &[NodeId]| {
-            writer.processor(name, parents, |_: &mut Build, out: Port<K, V>| out)
+            writer.passing(name, parents, |_: &mut Build, out: Port<K, V>| out)
         };
         let (parents, write) = (vec![self.node, other.node], Some(Box::new(write) as _));
         let node = self.graph.add(GraphNode { name, parents, role: Role::Merge, write, ..GraphNode::default() });

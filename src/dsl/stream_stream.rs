@@ -297,7 +297,7 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
         };
         let this = self.write_side(writer, &names.this_join, this_windowed, left);
         let other = self.write_side(writer, &names.other_join, other_windowed, right);
-        let merge = writer.processor(name, &[this, other], |_: &mut Build, out: Port<K, R>| out);
+        let merge = writer.passing(name, &[this, other], |_: &mut Build, out: Port<K, R>| out);
         let window = self.window_spec(writer, &names.this_store);
         writer.store(window, &[this_windowed, other]);
         let window = self.window_spec(writer, &names.other_store);

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::operators::Build;
 use crate::operators::store_views::StateStore;
-use crate::operators::{ErasedPort, Port, join_children, share};
+use crate::operators::{Anew, ErasedPort, Port, join_children, share};
 use crate::record::Data;
 use crate::serdes::{Format, SerdeRef};
 use crate::state::{Changelog, Engine, StoreKind, StoreSpec};
@@ -54,8 +54,21 @@ impl Writer {
         NodeId(self.topology.nodes.len() - 1)
     }
 
-    /// Adds a node that takes `Record<K, V>` and sends `Record<K2, V2>`.
+    /// Adds a node that takes `Record<K, V>` and sends `Record<K2, V2>`, new ones that it makes.
     pub(crate) fn processor<K: Data, V: Data, K2: Data, V2: Data>(
+        &mut self,
+        name: &str,
+        parents: &[NodeId],
+        make: impl Fn(&mut Build, Port<K2, V2>) -> Port<K, V> + Send + Sync + 'static,
+    ) -> NodeId {
+        self.passing(name, parents, move |build: &mut Build, out: Port<K2, V2>| {
+            let out = if build.dead_letters { Box::new(Anew { out }) } else { out };
+            make(build, out)
+        })
+    }
+
+    /// Adds a node that sends on the records that it takes.
+    pub(crate) fn passing<K: Data, V: Data, K2: Data, V2: Data>(
         &mut self,
         name: &str,
         parents: &[NodeId],

@@ -18,6 +18,8 @@ pub struct Build<'a> {
     pub application_id: &'a str,
     /// Which of the stores are cached, by their ids.
     pub cached: &'a [bool],
+    /// There is a dead-letter topic.
+    pub dead_letters: bool,
     /// What nodes want to do besides taking records.
     pub hooks: &'a mut Hooks,
     /// The names of the node's children, in their order.

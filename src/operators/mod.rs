@@ -89,6 +89,23 @@ impl<K: Data, V: Data> Push<K, V> for Tee<K, V> {
     }
 }
 
+/// In front of what takes new records of a node: a record that is made of another has a context of its own, so what is freed
+/// below (see [`sink`]) is there again for what comes after. Only where there are dead letters.
+pub(crate) struct Anew<K, V> {
+    pub(crate) out: Port<K, V>,
+}
+
+impl<K, V> Push<K, V> for Anew<K, V> {
+    fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
+        let bytes = cx.current.as_ref().map(|c| (c.raw.meta.key.clone(), c.raw.meta.value.clone()));
+        let result = self.out.push(cx, record);
+        if let (Some(current), Some(bytes)) = (&mut cx.current, bytes) {
+            (current.raw.meta.key, current.raw.meta.value) = bytes;
+        }
+        result
+    }
+}
+
 /// One port that several parents push to. The graph has no cycles, so the borrow cannot collide.
 struct Shared<K, V>(Rc<RefCell<Port<K, V>>>);
 

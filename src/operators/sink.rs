@@ -95,8 +95,8 @@ impl<K, V> Encode<K, V> {
         match sent {
             Ok(()) => {
                 cx.counts.produced += 1;
-                // As in Kafka Streams, which frees a record's bytes when a result of it is sent: a dead letter after that
-                // has neither key nor value.
+                // As in Kafka Streams, which frees a record's bytes when it is sent: a dead letter of the same record after
+                // that has neither key nor value.
                 if let Some(current) = cx.current.as_mut().filter(|_| cx.dead_letters.is_some()) {
                     (current.raw.meta.key, current.raw.meta.value) = (None, None);
                 }

@@ -158,7 +158,8 @@ pub(super) fn make_ports(app: &App, nodes: &[NodeId], specs: &[StoreSpec], cx: &
     let mut edges: BTreeMap<(NodeId, NodeId), ErasedPort> = BTreeMap::new();
     let (mut sources, mut bootstrap) = (Vec::new(), Vec::new());
     // Where a panic ends the task anyway, the task catches it, at no cost per record.
-    let guarded = app.config.errors.processing != Policy::Fail || app.config.errors.dead_letter_topic.is_some();
+    let dead_letters = app.config.errors.dead_letter_topic.is_some();
+    let guarded = app.config.errors.processing != Policy::Fail || dead_letters;
     let mut nodes = nodes.to_vec();
     nodes.sort();
     for &n in nodes.iter().rev() {
@@ -166,8 +167,16 @@ pub(super) fn make_ports(app: &App, nodes: &[NodeId], specs: &[StoreSpec], cx: &
         let children = topology.children(n).into_iter().filter_map(|child| edges.remove(&(n, child))).collect();
         let (node_name, outbox) = (node.name.clone(), &mut cx.outbox);
         let names = topology.children(n).into_iter().map(|child| topology.nodes[child.0].name.clone()).collect();
-        let mut build =
-            Build { node: node_name, stores: &stores, outbox, application_id, cached: &cached, hooks, children: names };
+        let mut build = Build {
+            node: node_name,
+            stores: &stores,
+            outbox,
+            application_id,
+            cached: &cached,
+            dead_letters,
+            hooks,
+            children: names,
+        };
         match &node.kind {
             NodeKind::Source { bootstrap: first, make, .. } => {
                 sources.push((n, make(&mut build, children)));

@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 512;
 const BATCH_BYTES: usize = 8 << 20;
 
+/// How long a close waits until the request to leave is on its way.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+
 /// Where a partition starts that has no offset yet.
 const BEGINNING: i64 = -2;
 const END: i64 = -1;
@@ -298,7 +301,7 @@ impl KafkaConsumer {
     fn leave_group(&mut self) {
         // SAFETY: the client is alive.
         unsafe { sys::rd_kafka_unsubscribe(self.rk()) };
-        let deadline = Instant::now() + Duration::from_secs(3);
+        let deadline = Instant::now() + LEAVE_MAX;
         let (mut batch, mut events) = (Batch::default(), Vec::new());
         // The member's id is gone as soon as the request to leave is on its way.
         while Instant::now() < deadline && self.has_member_id() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use watersmeet::broker::{Batch, Broker, Consumer, Isolation, NewTopic, Outgoing, Producer, Role, TopicPartition};
+use watersmeet::config::Guarantee;
 use watersmeet::kafka::KafkaBroker;
 use watersmeet::prelude::*;
 use watersmeet::record::Headers;
@@ -142,8 +143,12 @@ fn tasks(streams: &Streams) -> BTreeSet<String> {
 }
 
 #[test]
-fn tasks_move_between_instances_and_threads_and_every_count_comes_once_under_either_protocol() {
-    for protocol in ["classic", "consumer"] {
+fn tasks_move_between_instances_and_threads_and_every_count_comes_once_under_either_protocol_and_guarantee() {
+    for (protocol, guarantee) in [
+        ("classic", Guarantee::AtLeastOnce),
+        ("consumer", Guarantee::AtLeastOnce),
+        ("classic", Guarantee::ExactlyOnceV2),
+    ] {
         let Some(kafka) = Kafka::new(protocol) else { return };
         let (input, output) = (kafka.topic("in"), kafka.topic("out"));
         let mut counts = Counts::new(&kafka, &output);
@@ -173,7 +178,7 @@ fn tasks_move_between_instances_and_threads_and_every_count_comes_once_under_eit
         kafka.send(&input, values(5));
         counts.wait_for(20);
         assert_eq!(tasks(&b).len(), 12);
-        assert_eq!(counts.records, 20 * 40, "orderly hand-overs repeat nothing ({protocol})");
+        assert_eq!(counts.records, 20 * 40, "orderly hand-overs repeat nothing ({protocol}, {guarantee:?})");
         assert!(b.close(PATIENCE));
     }
 }

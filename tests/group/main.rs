@@ -8,7 +8,7 @@ mod memory;
 use std::time::{Duration, Instant};
 use watersmeet::prelude::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

@@ -197,8 +197,10 @@ fn a_store_that_is_damaged_is_set_aside_and_restored_while_the_client_goes_on() 
     assert!(streams.close(PATIENCE));
     drop(streams);
     // What was in the log of the database is in its tables after the next start.
-    drop(start(&broker, "p", config(dir.path())));
+    let streams = start(&broker, "p", config(dir.path()));
     wait_until("there are tables", || !tables(dir.path()).is_empty());
+    assert!(streams.close(PATIENCE));
+    drop(streams);
     let mut damaged = 0;
     for path in tables(dir.path()) {
         let mut bytes = std::fs::read(&path).expect("reads");
@@ -259,6 +261,8 @@ fn listeners_hear_of_restores_and_states_and_a_complete_store_is_not_read_again(
         assert!(streams.wait_for(&[State::Running], PATIENCE));
         wait_for_counts(&broker, 10);
         assert!(streams.close_with(CloseOptions { timeout: PATIENCE, leave_group: true }));
+        let heard_last = || states.0.lock().expect("no test panics here").last().cloned();
+        wait_until("the listener has heard of the end", || heard_last().as_deref() == Some("NotRunning"));
         let take = |told: &Told| std::mem::take(&mut *told.0.lock().expect("no test panics here"));
         (take(&told), take(&states))
     };

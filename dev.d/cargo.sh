@@ -87,9 +87,9 @@ run_tests() { # arguments go to cargo test
   fi
 
   # Kafka Streams itself, where there is a JDK to run it from its source; the test says so where there is none.
-  if [ -z "${WATERSMEET_STREAMS_JARS:-}" ] && have javac && have mvn; then
-    WATERSMEET_STREAMS_JARS=$(streams_jars) || say "without Kafka Streams' jars the take-over from it is not tested"
-    export WATERSMEET_STREAMS_JARS
+  if [ -z "${KAFKA_STREAMS_JARS:-}" ] && have javac && have mvn; then
+    KAFKA_STREAMS_JARS=$(streams_jars) || say "without Kafka Streams' jars the take-over from it is not tested"
+    export KAFKA_STREAMS_JARS
   fi
 
   test_log=$(mktemp)

@@ -82,6 +82,7 @@ fn the_table_is_there_before_the_first_record_and_stays_up_to_date() {
             results(&broker).contains(&"late=here".into())
         });
         assert!(streams.close(PATIENCE));
+        drop(streams);
         // After a restart the table is complete again: read anew, or from disk and on from there.
         produce(&broker, "G", "g7", "new");
         produce(&broker, "in", "again", "g7");

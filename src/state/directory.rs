@@ -107,6 +107,8 @@ fn failed(path: &Path, what: &str, error: std::io::Error) -> Error {
 /// How long the lock of a process that may be on its way out is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+const STOP_OTHER: &str = "stop that process, or give this instance a state.dir of its own";
+
 fn try_lock(file: &File) -> bool {
     // SAFETY: the descriptor is open as long as `file` lives; flock touches nothing else.
     unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
@@ -126,13 +128,16 @@ fn lock(path: &Path) -> Result<File> {
     }
     if !locked {
         let mut holder = String::new();
-        let holder = match file.read_to_string(&mut holder) {
-            Ok(_) if !holder.trim().is_empty() => format!("the process {}", holder.trim()),
-            _ => "another process".into(),
+        let (holder, hint) = match file.read_to_string(&mut holder).map(|_| holder.trim()) {
+            Ok(id) if id == std::process::id().to_string() => (
+                "this process itself".into(),
+                "drop the client that was closed before another is started, or give each a state.dir of its own",
+            ),
+            Ok(id) if !id.is_empty() => (format!("the process {id}"), STOP_OTHER),
+            _ => ("another process".into(), STOP_OTHER),
         };
-        return Err(Error::new(Kind::State, format!("{} is in use by {holder}", path.display()))
-            .key("state.dir")
-            .hint("stop that process, or give this instance a state.dir of its own"));
+        let what = format!("{} is in use by {holder}", path.display());
+        return Err(Error::new(Kind::State, what).key("state.dir").hint(hint));
     }
     // Who holds the lock is a help for people; the lock itself does not depend on it.
     let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
@@ -175,7 +180,7 @@ mod tests {
         let first = StateDirectory::open(dir.path(), "app", true).expect("opens");
         let id = first.process_id().to_owned();
         let error = StateDirectory::open(dir.path(), "app", true).expect_err("locked").to_string();
-        assert!(error.contains(&format!("in use by the process {}", std::process::id())), "{error}");
+        assert!(error.contains("in use by this process itself") && error.contains("drop the client"), "{error}");
         drop(first);
         assert_eq!(StateDirectory::open(dir.path(), "app", true).expect("opens").process_id(), id);
     }

@@ -1,5 +1,5 @@
 //! The real Kafka Streams runs, ours takes over on the same application id and state directory, and Kafka Streams after
-//! ours. Needs `WATERSMEET_KAFKA`, a JDK, and Kafka Streams' jars in the folder `WATERSMEET_STREAMS_JARS`; `./dev test`
+//! ours. Needs `WATERSMEET_KAFKA`, a JDK, and Kafka Streams' jars in the folder `KAFKA_STREAMS_JARS`; `./dev test`
 //! brings them.
 
 use super::kafka::{Counts, Kafka};
@@ -58,9 +58,9 @@ impl Drop for Java {
 }
 
 fn jars() -> Option<String> {
-    let jars = std::env::var("WATERSMEET_STREAMS_JARS").ok().filter(|jars| !jars.is_empty());
+    let jars = std::env::var("KAFKA_STREAMS_JARS").ok().filter(|jars| !jars.is_empty());
     if jars.is_none() {
-        eprintln!("WATERSMEET_STREAMS_JARS is not set: no Kafka Streams to take over from");
+        eprintln!("KAFKA_STREAMS_JARS is not set: no Kafka Streams to take over from");
     }
     jars
 }

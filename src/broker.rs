@@ -3,12 +3,13 @@
 //!
 //! A rebalance is a value that comes out of [`Consumer::poll`]; nobody calls back into a task.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -299,6 +300,52 @@ pub trait Producer {
     fn abort_transaction(&mut self) -> Result;
 }
 
+/// Where a record of the application's own has been written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[doc(alias = "RecordMetadata")]
+pub struct Written {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The offset there.
+    pub offset: i64,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.partition, self.offset)
+    }
+}
+
+impl FromStr for Written {
+    type Err = Error;
+
+    /// Reads what [`Display`](fmt::Display) writes: `<topic>-<partition>@<offset>`.
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || {
+            let (partition, offset) = text.rsplit_once('@')?;
+            let (topic, partition) = partition.rsplit_once('-')?;
+            let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
+            (!topic.is_empty()).then(|| Self { partition: TopicPartition::new(topic, partition), offset })
+        };
+        parse().ok_or_else(|| {
+            Error::new(Kind::User, format!("{text:?} is no place of a record"))
+                .hint("write <topic>-<partition>@<offset>")
+        })
+    }
+}
+
+/// Is told what became of a record: on a thread of the client's, so it must not wait.
+pub type Delivered = Box<dyn FnOnce(Result<Written>) + Send + Sync>;
+
+/// Sends an application's own records: from any thread, without a stream thread, each with an answer. Idempotent, in no
+/// transaction. Cheap to keep for as long as the application runs.
+pub trait Sender: Send + Sync {
+    /// Takes the record into the client's queue. `delivered` is called in any case, also at once.
+    fn send(&self, record: Outgoing<'_>, delivered: Delivered);
+    /// Waits until everything sent has been answered, at most `timeout`.
+    fn flush(&self, timeout: Duration) -> Result;
+}
+
 /// What is known of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicInfo {
@@ -381,4 +428,8 @@ pub trait Broker: Send + Sync {
     fn producer(&self, thread: usize, transactional_id: Option<&str>) -> Result<Box<dyn Producer>>;
     /// An admin client.
     fn admin(&self) -> Result<Box<dyn Admin>>;
+    /// What an application sends its own records with.
+    fn sender(&self) -> Result<Arc<dyn Sender>> {
+        Err(Error::new(Kind::Internal, "this broker takes no records of an application's own"))
+    }
 }

@@ -27,8 +27,9 @@ pub mod state;
 // -- run: tasks, threads, commit --
 pub mod runtime;
 
-// -- watch, ask, test --
+// -- watch, ask, write, test --
 pub mod http;
+pub mod producer;
 pub mod queries;
 pub mod testing;
 

@@ -45,8 +45,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // 6: those who watch, and those who test
     ("metrics", &["error", "operators", "runtime"]),
-    ("http", &["error", "metrics", "queries", "runtime", "serdes", "state"]),
-    ("queries", &["error", "operators", "record", "runtime", "serdes", "state"]),
+    ("http", &["broker", "error", "metrics", "queries", "runtime", "serdes", "state"]),
+    ("producer", &["broker", "config", "dsl", "error", "kafka", "partitioner", "record", "runtime", "serdes"]),
+    ("queries", &["broker", "error", "operators", "record", "runtime", "serdes", "state"]),
     (
         "testing",
         &[

@@ -2,11 +2,15 @@
 //!
 //! The server has a thread of its own: it answers while stream threads are busy, stuck or dead, which is when it is needed.
 
+mod client;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod probes;
 mod routes;
 mod stores;
+
+pub use client::get;
+pub use warp::http::Response;
 
 use crate::error::{Error, Kind, Result};
 use crate::runtime::StreamsStatus;
@@ -102,6 +106,13 @@ pub fn serve(addr: &str, view: Arc<dyn View>) -> Result<HttpServer> {
         .map_err(|e| cannot_listen(addr, e))?;
     tracing::info!("serving http://{address}/");
     Ok(HttpServer { address, stop, thread: Some(thread) })
+}
+
+/// What the server answers to a request, for an application that has an HTTP server of its own. It may wait for a stream thread
+/// or for another instance, where the path begins with `/stores`.
+pub fn answer(view: &dyn View, method: &str, path: &str, query: &str) -> Response<String> {
+    let method = warp::http::Method::from_bytes(method.as_bytes()).unwrap_or_default();
+    routes::answer(view, &method, path, query)
 }
 
 async fn run(listener: TcpListener, view: Arc<dyn View>, mut stopped: watch::Receiver<bool>) -> io::Result<()> {

@@ -6,7 +6,7 @@
 use super::code;
 use super::{KafkaBroker, admin::KafkaAdmin};
 use crate::broker::{
-    Admin, Broker, Consumer, GroupMember, Isolation, NewTopic, Producer, Role, TopicInfo, TopicPartition,
+    Admin, Broker, Consumer, GroupMember, Isolation, NewTopic, Producer, Role, Sender, TopicInfo, TopicPartition,
 };
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -112,6 +112,10 @@ impl Broker for MockBroker {
 
     fn admin(&self) -> Result<Box<dyn Admin>> {
         Ok(Box::new(MockAdmin { cluster: self.cluster.clone(), kafka: self.kafka.kafka_admin() }))
+    }
+
+    fn sender(&self) -> Result<Arc<dyn Sender>> {
+        self.kafka.sender()
     }
 }
 

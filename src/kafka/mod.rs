@@ -11,15 +11,17 @@ mod members;
 pub mod mock;
 mod partitions;
 mod producer;
+mod sender;
 mod settings;
 mod transactions;
 mod watch;
 
-use crate::broker::{Admin, Broker, Consumer, Isolation, Producer, Role};
+use crate::broker::{Admin, Broker, Consumer, Isolation, Producer, Role, Sender};
 use crate::config::Config;
 use crate::error::Result;
 use admin::KafkaAdmin;
 use settings::Settings;
+use std::sync::Arc;
 
 /// A Kafka cluster, as an application with one configuration sees it.
 ///
@@ -65,5 +67,9 @@ impl Broker for KafkaBroker {
 
     fn admin(&self) -> Result<Box<dyn Admin>> {
         Ok(Box::new(self.kafka_admin()))
+    }
+
+    fn sender(&self) -> Result<Arc<dyn Sender>> {
+        Ok(Arc::new(sender::KafkaSender::new(&self.settings.sender())?))
     }
 }

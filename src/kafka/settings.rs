@@ -169,6 +169,14 @@ impl Settings {
         config
     }
 
+    /// The settings of what an application sends its own records with: it wants an answer for each.
+    pub(super) fn sender(&self) -> ClientConfig {
+        let mut config = self.producer.clone();
+        config.set("delivery.report.only.error", "false");
+        config.set("client.id", format!("{}-sender", self.client_id));
+        config
+    }
+
     /// The settings of an admin client.
     pub(super) fn admin(&self) -> ClientConfig {
         let mut config = self.admin.clone();

@@ -1,6 +1,6 @@
 //! Key-value stores, as they are read from outside.
 
-use super::{Staleness, Typed, encode};
+use super::{Owner, Staleness, Typed, encode};
 use crate::error::{Error, Kind, Result};
 use crate::record::Timestamp;
 use crate::runtime::queries::{Answer, Scan};
@@ -96,6 +96,24 @@ impl<K, V> KeyValueReads<K, V> {
     pub fn approximate_entries(&self) -> Result<u64> {
         let of = |answer: Answer| if let Found::Entries(entries) = answer.found { entries } else { 0 };
         Ok(self.typed.store.ask_all(&Query::Entries)?.into_iter().map(of).sum())
+    }
+
+    /// Which instance has the row of `key`.
+    ///
+    /// # Errors
+    /// [`Kind::User`]: the key does not encode. [`Kind::Broker`]: the group's coordinator gives no answer.
+    #[doc(alias = "queryMetadataForKey")]
+    pub fn owner(&self, key: &K) -> Result<Owner> {
+        let partition = self.typed.store.partition_of(&self.typed.key_bytes(key)?);
+        partition.map_or(Ok(Owner::Unknown), |partition| self.owner_of(partition))
+    }
+
+    /// Which instance has the rows of this partition.
+    ///
+    /// # Errors
+    /// [`Kind::Broker`]: the group's coordinator gives no answer.
+    pub fn owner_of(&self, partition: i32) -> Result<Owner> {
+        self.typed.store.owner_of(partition)
     }
 
     fn ask(&self, key: &K) -> Result<Answer> {

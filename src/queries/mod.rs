@@ -27,6 +27,9 @@
 //! does not take it back. [`latest`](Store::latest) sees also what is not committed yet; that, and everything in memory, the
 //! stream thread answers between two runs of records.
 //!
+//! [`after`](Store::after) a record that the application has written, a query has it. [`watch`](KeyValueReads::watch) tells
+//! what changes, as it is committed.
+//!
 //! An instance reads the partitions that it has. A key whose partition is elsewhere, or is being restored, is
 //! [`Kind::Unavailable`]: ask again, or ask the instance that has it (over HTTP the question is passed on).
 //!
@@ -37,14 +40,17 @@
 mod key_value;
 mod timed;
 mod versioned;
+mod watch;
 
-pub use crate::runtime::queries::Staleness;
+pub use crate::runtime::queries::{Owner, Staleness};
 pub use crate::state::query::Level;
 pub(crate) use key_value::behind_prefix;
 pub use key_value::{KeyValueReads, KeyValueRow, Rows};
 pub use timed::{SessionReads, WindowReads};
 pub use versioned::VersionedReads;
+pub use watch::{Changes, Event};
 
+use crate::broker::Written;
 use crate::error::{Error, Kind, Result};
 use crate::runtime::Streams;
 use crate::runtime::queries::{StoreBytes, Stores, kind_name};
@@ -62,7 +68,7 @@ impl Streams {
     /// # Ok::<(), watersmeet::error::Error>(())
     /// ```
     pub fn store(&self, name: &str) -> Store {
-        Store { stores: self.stores(), name: name.into(), level: Level::default(), timeout: None }
+        Store { stores: self.stores(), name: name.into(), level: Level::default(), timeout: None, after: None }
     }
 }
 
@@ -73,9 +79,20 @@ pub struct Store {
     name: String,
     level: Level,
     timeout: Option<Duration>,
+    after: Option<Written>,
 }
 
 impl Store {
+    /// Has this record, which the application has written: a query waits until a commit has it, at most as long as an answer
+    /// is waited for. So whoever has written something reads it.
+    ///
+    /// Its topic has to be one that the store's own sub-topology reads; its partition has to be with this instance.
+    #[doc(alias = "PositionBound")]
+    pub fn after(mut self, record: &Written) -> Self {
+        self.after = Some(record.clone());
+        self
+    }
+
     /// Sees also what is not committed yet.
     pub fn latest(self) -> Self {
         self.level(Level::Latest)
@@ -165,6 +182,10 @@ impl Store {
         let store = self.stores.store(&self.name)?.level(self.level);
         let store = match self.timeout {
             Some(timeout) => store.timeout(timeout),
+            None => store,
+        };
+        let store = match &self.after {
+            Some(record) => store.after(record),
             None => store,
         };
         match is_it(&store.spec().kind) {

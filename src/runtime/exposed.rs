@@ -3,27 +3,34 @@
 //! What a task's last commit wrote to disk is read by the one who asks. For everything else the question goes into the
 //! mailbox of the task's stream thread, which answers between two runs of records.
 
+use super::queue::Input;
 use super::status::TaskStateName;
 use super::task::{Task, TaskId};
 use super::thread::StreamThread;
-use crate::broker::Waker;
+use crate::broker::{TopicPartition, Waker, Written};
 use crate::error::{Error, Kind, Result};
+use crate::state::feed::{Feed, RowEvent};
 use crate::state::query::{self, Found, Level, Query};
 use crate::state::{Reader, StoreId, StoreSpec};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How many questions a thread answers in one turn: records are its first work.
 const ANSWERS_PER_TURN_MAX: usize = 256;
 
-/// The tasks of one client that can be asked.
+/// The tasks of one client that can be asked, and who wants to be told of changes, by store.
 #[derive(Default)]
-pub(crate) struct Registry(RwLock<BTreeMap<TaskId, Arc<Exposed>>>);
+pub(crate) struct Registry(RwLock<BTreeMap<TaskId, Arc<Exposed>>>, Mutex<BTreeMap<String, Arc<Feed>>>);
 
 impl Registry {
+    /// Who is told what changes in the store of this name.
+    pub(super) fn feed(&self, store: &str) -> Arc<Feed> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).entry(store.into()).or_default().clone()
+    }
+
     /// The tasks of a sub-topology, by partition.
     pub(super) fn of(&self, sub_topology: usize) -> Vec<Arc<Exposed>> {
         let tasks = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -44,6 +51,23 @@ pub(super) struct Exposed {
     waker: Waker,
     /// When its thread committed last: what is read as committed has everything that was processed until then.
     committed_ms: AtomicI64,
+    reached: Mutex<Reached>,
+    moved: Condvar,
+}
+
+/// How far a task is, as of its last commit.
+#[derive(Default)]
+struct Reached {
+    /// Per input the offset of the next record.
+    positions: Vec<(TopicPartition, i64)>,
+    /// The task has been closed.
+    closed: bool,
+}
+
+impl Reached {
+    fn position(&self, partition: &TopicPartition) -> Option<i64> {
+        self.positions.iter().find(|(known, _)| known == partition).map(|(_, position)| *position)
+    }
 }
 
 /// A question for a stream thread.
@@ -78,6 +102,27 @@ impl Exposed {
         }
     }
 
+    /// Waits until a commit has this record.
+    pub(super) fn wait_for(&self, record: &Written, store: &str, timeout: Duration) -> Result {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = |reached: &Reached| reached.position(&record.partition).is_some_and(|at| at <= record.offset);
+        let waited = self.moved.wait_timeout_while(reached, timeout, |reached| !reached.closed && behind(reached));
+        let (reached, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match reached.position(&record.partition) {
+            _ if reached.closed => Err(self.gone(store)),
+            Some(at) if at > record.offset => Ok(()),
+            Some(at) => {
+                let what = format!("task {} is at {}@{at}, not yet behind {record}", self.id, record.partition);
+                Err(unavailable(what).store(store))
+            }
+            None => Err(Error::new(Kind::Topology, "the store's tasks do not read this topic")
+                .store(store)
+                .topic(&*record.partition.topic)
+                .partition(record.partition.partition)
+                .hint("how far a store is, is known of the topics that its own sub-topology reads")),
+        }
+    }
+
     /// When its thread committed last.
     pub(super) fn committed_ms(&self) -> i64 {
         self.committed_ms.load(Ordering::Acquire)
@@ -104,6 +149,17 @@ impl Exposure {
     pub(super) fn committed(&self, task: &Task, now_ms: i64) {
         self.exposed.reader.committed(&task.cx.segmented);
         self.exposed.committed_ms.store(now_ms, Ordering::Release);
+        let mut reached = self.exposed.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        // The inputs are nearly always the same: then nothing is allocated.
+        let same = reached.positions.iter().map(|(tp, _)| tp).eq(task.inputs.iter().map(|input| &*input.partition));
+        if same {
+            reached.positions.iter_mut().zip(&task.inputs).for_each(|((_, at), input)| *at = input.position);
+        } else {
+            let position = |input: &Input| ((*input.partition).clone(), input.position);
+            reached.positions = task.inputs.iter().map(position).collect();
+        }
+        drop(reached);
+        self.exposed.moved.notify_all();
     }
 }
 
@@ -114,6 +170,11 @@ impl Drop for Exposure {
             tasks.remove(&self.exposed.id);
         }
         drop(tasks);
+        self.exposed.reached.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.exposed.moved.notify_all();
+        for spec in self.exposed.reader.specs() {
+            self.registry.feed(&spec.name).tell_all(&RowEvent::Gone(self.exposed.id.partition));
+        }
         self.exposed.reader.close();
     }
 }
@@ -147,12 +208,19 @@ impl StreamThread {
                 mailbox: self.mailbox.sender.clone(),
                 waker: self.clients.consumer.waker(),
                 committed_ms: AtomicI64::new(now_ms),
+                reached: Mutex::default(),
+                moved: Condvar::new(),
             });
             let registry = self.app.exposed.clone();
+            let feeds: Vec<Arc<Feed>> = task.stores.iter().map(|name| registry.feed(name)).collect();
             registry.0.write().unwrap_or_else(PoisonError::into_inner).insert(task.id, exposed.clone());
             let exposure = Exposure { registry, exposed };
             exposure.committed(task, now_ms);
             task.exposure = Some(exposure);
+            for (number, feed) in feeds.into_iter().enumerate() {
+                feed.tell_all(&RowEvent::Here(task.id.partition));
+                task.cx.state.feed(StoreId(number), feed, task.id.partition);
+            }
         }
     }
 

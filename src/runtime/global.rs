@@ -97,6 +97,9 @@ impl GlobalTask {
         task.hooks = hooks;
         task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
         task.restored()?;
+        for (number, name) in task.stores.iter().enumerate() {
+            task.cx.state.feed(StoreId(number), app.exposed.feed(name), -1);
+        }
         let (batch, events, published) = Default::default();
         Ok(Self { task, consumer, ends, batch, events, published })
     }

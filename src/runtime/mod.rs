@@ -32,7 +32,7 @@ pub use status::{State, StreamsStatus};
 pub use supervisor::Ended;
 pub use task::TaskId;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Sender};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::error::Result;
@@ -46,7 +46,7 @@ use prepare::Plan;
 use purge::Purge;
 use shared::Shared;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use supervisor::Supervisor;
 use thread::{App, Driven};
@@ -183,6 +183,20 @@ impl Streams {
         queries::Stores::new(self.app.clone())
     }
 
+    /// What the client makes its Kafka clients with.
+    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
+        self.app.broker.clone()
+    }
+
+    /// What the application's own records are sent with; made when it is first asked for.
+    pub(crate) fn sender(&self) -> Result<Arc<dyn Sender>> {
+        if let Some(sender) = self.app.sender.get() {
+            return Ok(sender.clone());
+        }
+        let sender = self.app.broker.sender()?;
+        Ok(self.app.sender.get_or_init(|| sender).clone())
+    }
+
     /// The client's metrics.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.app.metrics.clone()
@@ -199,6 +213,15 @@ impl Streams {
         let address = server.address();
         self.http.lock().unwrap_or_else(PoisonError::into_inner).push(server);
         Ok(address)
+    }
+
+    /// What [`serve_http`](Self::serve_http)'s server answers to this request, for an application with an HTTP server of its
+    /// own: hand it the paths that you do not serve yourself, and `application.server` can be that server's address.
+    ///
+    /// It waits on this thread where `path` begins with `/stores`: for a stream thread, or for another instance.
+    pub fn answer_http(&self, method: &str, path: &str, query: &str) -> crate::http::Response<String> {
+        let view = LiveView { app: self.app.clone(), topology: self.views.clone() };
+        crate::http::answer(&view, method, path, query)
     }
 
     /// Stops taking records, commits, closes all tasks. True where that was done within `timeout`; otherwise threads are
@@ -286,6 +309,7 @@ pub(crate) fn app(
         plan,
         globals,
         broker,
+        sender: OnceLock::new(),
         shared: Arc::new(shared),
         metrics,
         directory,

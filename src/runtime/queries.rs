@@ -4,9 +4,11 @@ use super::exposed::{Exposed, unavailable};
 use super::status::{State, TaskStateName};
 use super::task::TaskId;
 use super::thread::App;
+use crate::broker::Written;
 use crate::error::{Error, Kind, Result};
 use crate::partitioner::partition_for_key;
 use crate::serdes::Format;
+use crate::state::feed::Watch;
 use crate::state::query::{self, Found, Level, Query};
 use crate::state::{StoreId, StoreSpec, TaskState};
 use std::sync::Arc;
@@ -30,6 +32,20 @@ pub struct StoreBytes {
     sub_topology: Option<usize>,
     level: Level,
     timeout: Duration,
+    /// The answer is to have this record.
+    after: Option<Written>,
+}
+
+/// Which instance has a key, and can be asked about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[doc(alias = "KeyQueryMetadata")]
+pub enum Owner {
+    /// This one.
+    Here,
+    /// The one at this address (its `application.server`).
+    At(String),
+    /// Nobody knows at this moment: the partition moves, or its instance has no address.
+    Unknown,
 }
 
 /// How old an answer may be.
@@ -86,7 +102,14 @@ impl Stores {
         if !global && sub_topology.is_none() {
             return Err(Error::new(Kind::Topology, "no node of the topology uses this store").store(name));
         }
-        Ok(StoreBytes { app: self.0.clone(), spec, sub_topology, level: Level::default(), timeout: TIMEOUT })
+        Ok(StoreBytes {
+            app: self.0.clone(),
+            spec,
+            sub_topology,
+            level: Level::default(),
+            timeout: TIMEOUT,
+            after: None,
+        })
     }
 }
 
@@ -130,6 +153,44 @@ impl StoreBytes {
         self
     }
 
+    /// Answers have this record: they wait until a commit has it, as long as a stream thread is waited for. The record's topic
+    /// has to be one that the store's tasks read.
+    pub fn after(mut self, record: &Written) -> Self {
+        self.after = Some(record.clone());
+        self
+    }
+
+    /// The task of the record that answers are to have has got there.
+    fn wait(&self) -> Result {
+        let (Some(record), Some(sub_topology)) = (&self.after, self.sub_topology) else { return Ok(()) };
+        let partition = record.partition.partition;
+        match self.app.exposed.get(TaskId { sub_topology, partition }) {
+            Some(task) => task.wait_for(record, &self.spec.name, self.timeout),
+            None => Err(self.not_here(partition)),
+        }
+    }
+
+    /// Tells what commits change in the store, in the tasks of this instance: all rows, or that of one key.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: the client has ended.
+    pub fn watch(&self, key: Option<&[u8]>) -> Result<Watch> {
+        self.check_client()?;
+        Ok(self.app.exposed.feed(&self.spec.name).watch(key))
+    }
+
+    /// Which instance has this partition.
+    ///
+    /// # Errors
+    /// As [`Stores::instances`].
+    pub fn owner_of(&self, partition: i32) -> Result<Owner> {
+        let here = self.sub_topology.map(|sub_topology| self.app.exposed.get(TaskId { sub_topology, partition }));
+        if here.is_none_or(|task| task.is_some()) {
+            return Ok(Owner::Here);
+        }
+        Ok(self.server_of(partition)?.map_or(Owner::Unknown, Owner::At))
+    }
+
     /// How many partitions the store has, on all instances together; `None` before the topics have been looked at.
     pub fn partitions(&self) -> Option<i32> {
         let known = self.app.topics.known()?;
@@ -161,6 +222,7 @@ impl StoreBytes {
     /// [`Kind::State`]: the disk cannot be read.
     pub fn ask(&self, partition: i32, query: &Query) -> Result<Answer> {
         self.check(query)?;
+        self.wait()?;
         let Some(sub_topology) = self.sub_topology else { return self.ask_global(query) };
         match self.app.exposed.get(TaskId { sub_topology, partition }) {
             Some(task) => self.ask_task(&task, query),
@@ -179,6 +241,7 @@ impl StoreBytes {
         if self.is_global() {
             return self.ask_global(query);
         }
+        self.wait()?;
         let tasks = self.tasks();
         let expected = self.partition_of(key);
         let first = tasks.iter().find(|task| Some(task.id.partition) == expected);
@@ -205,6 +268,7 @@ impl StoreBytes {
             return Ok(vec![self.ask_global(query)?]);
         }
         self.check_complete()?;
+        self.wait()?;
         self.tasks().iter().map(|task| self.ask_task(task, query)).collect()
     }
 

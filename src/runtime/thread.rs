@@ -14,7 +14,7 @@ use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
 use super::topics::{KnownTopics, Topics};
 use super::transaction::Transaction;
-use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, TopicPartition};
+use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, Sender, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
@@ -25,7 +25,7 @@ use crate::state::directory::StateDirectory;
 use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
@@ -46,6 +46,8 @@ pub(crate) struct App {
     pub(crate) plan: Plan,
     pub(crate) globals: GlobalStores,
     pub(crate) broker: Arc<dyn Broker>,
+    /// What the application's own records are sent with, where it has any.
+    pub(crate) sender: OnceLock<Arc<dyn Sender>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: StateDirectory,

@@ -5,6 +5,7 @@ pub(crate) mod buffer_value;
 pub(crate) mod change_buffer;
 pub mod directory;
 mod disk;
+pub mod feed;
 mod global;
 pub(crate) mod join_list;
 mod lru;

@@ -1,6 +1,7 @@
 //! All stores of one task, and their commit in one atomic batch.
 
 use super::disk::DiskRows;
+use super::feed::Feed;
 use super::global::{self, GlobalStores, SharedRows};
 use super::lru::Lru;
 use super::memory::MemoryRows;
@@ -35,6 +36,8 @@ struct Store {
     timestamped: bool,
     /// Which rows stay, where only some do.
     lru: Option<Lru>,
+    /// Who is told of commits, and as which partition.
+    feed: Option<(Arc<Feed>, i32)>,
 }
 
 /// The rows as of the last commit.
@@ -90,6 +93,7 @@ impl TaskState {
                 Engine::MemoryLru { max_entries } => Some(Lru::new(max_entries)),
                 Engine::Memory | Engine::RocksDb => None,
             },
+            feed: None,
         };
         Ok(Self { stores: specs.iter().map(store).collect(), rocks, budget, offsets: BTreeMap::new(), leave: None })
     }
@@ -116,6 +120,7 @@ impl TaskState {
             rows: Rows::Global(SharedRows::Disk(rocks.clone())),
             timestamped: spec.kind.is_timestamped(),
             lru: None,
+            feed: None,
         };
         Self { stores: vec![store], rocks: Some(rocks), budget, offsets: BTreeMap::new(), leave: Some(leave) }
     }
@@ -144,6 +149,7 @@ impl TaskState {
             rows: Rows::Global(rows.clone()),
             timestamped: spec.kind.is_timestamped(),
             lru: None,
+            feed: None,
         };
         self.stores.extend(globals.specs().iter().zip(&globals.rows).map(store));
     }
@@ -254,6 +260,11 @@ impl TaskState {
         Ok(())
     }
 
+    /// Tells `feed` of what commits change in a store, as the rows of this partition.
+    pub(crate) fn feed(&mut self, store: StoreId, feed: Arc<Feed>, partition: i32) {
+        self.stores[store.0].feed = Some((feed, partition));
+    }
+
     /// Bytes of the writes that are waiting for the next commit.
     pub fn uncommitted_bytes(&self) -> usize {
         self.stores.iter().map(|store| store.writes.bytes()).sum()
@@ -281,6 +292,9 @@ impl TaskState {
                     global::write(memory).commit(&store.writes);
                 }
                 Rows::Global(_) => {}
+            }
+            if let Some((feed, partition)) = &store.feed {
+                feed.tell(*partition, store.writes.iter());
             }
             store.writes.clear();
         }

@@ -7,8 +7,8 @@ use super::log::{Log, StoredRecord, Topic};
 use super::producer::MemoryProducer;
 use super::transactions::Transactions;
 use crate::broker::{
-    Admin, Broker, Committed, Consumer, GroupMember, Isolation, NewTopic, Outgoing, Producer, Role, TopicInfo,
-    TopicPartition,
+    Admin, Broker, Committed, Consumer, Delivered, GroupMember, Isolation, NewTopic, Outgoing, Producer, Role, Sender,
+    TopicInfo, TopicPartition, Written,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
@@ -468,6 +468,25 @@ impl Broker for Client {
 
     fn admin(&self) -> Result<Box<dyn Admin>> {
         Ok(Box::new(MemoryAdmin(self.cluster.clone())))
+    }
+
+    fn sender(&self) -> Result<Arc<dyn Sender>> {
+        Ok(Arc::new(MemoryBroker(self.cluster.clone())))
+    }
+}
+
+/// Appends at once.
+impl Sender for MemoryBroker {
+    fn send(&self, record: Outgoing<'_>, delivered: Delivered) {
+        let written = |(partition, offset)| Written {
+            partition: TopicPartition { topic: record.topic.clone(), partition },
+            offset,
+        };
+        delivered(self.append(record).map(written));
+    }
+
+    fn flush(&self, _: std::time::Duration) -> Result {
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ mod instances;
 #[path = "../on_kafka/mod.rs"]
 mod on_kafka;
 mod typed;
+mod written;
 
 use std::time::{Duration, Instant};
 

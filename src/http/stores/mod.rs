@@ -1,10 +1,10 @@
 //! `/stores`: what the stores hold, as JSON. A key of another instance is asked for there.
 
-mod client;
 mod format;
 mod parameters;
 mod rows;
 
+use super::client;
 use super::routes::{self, JSON};
 use crate::error::{Error, Kind};
 use crate::runtime::queries::{Answer, StoreBytes, Stores, kind_name};
@@ -14,6 +14,9 @@ use format::Formats;
 use parameters::Parameters;
 use serde_json::{Map, Value, json};
 use warp::http::{HeaderValue, Response, StatusCode};
+
+/// As long as a stream thread of another instance is waited for there, and a bit.
+const ANSWER_MAX: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// The answer to a request for `path`, which begins with `/stores`.
 pub(super) fn answer(stores: Option<Stores>, path: &str, query: &str) -> Response<String> {
@@ -27,6 +30,10 @@ pub(super) fn answer(stores: Option<Stores>, path: &str, query: &str) -> Respons
                 let (name, key) = rest.split_once('/').map_or((rest, None), |(name, key)| (name, Some(key)));
                 let name = parameters::decode(name, false)?;
                 let store = stores.store(&name)?.level(parameters.level);
+                let store = match &parameters.after_record {
+                    Some(record) => store.after(record),
+                    None => store,
+                };
                 let formats = Formats::new(&parameters, store.formats());
                 let request = Request { formats, store, parameters: &parameters, path, query };
                 match key {
@@ -115,7 +122,7 @@ impl Request<'_> {
 
     /// Asks another instance the same.
     fn pass_on(&self, server: &str) -> Response<String> {
-        match client::get(server, &self.elsewhere()) {
+        match client::get(server, &self.elsewhere(), ANSWER_MAX) {
             Ok((code, body)) => {
                 // What it should have, it has not, or is about to lose: the next question asks the coordinator again.
                 if code != 200 && code != 404 {

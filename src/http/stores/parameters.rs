@@ -1,6 +1,7 @@
 //! What may stand behind the question mark of `/stores/…`.
 
 use super::format::named;
+use crate::broker::Written;
 use crate::error::{Error, Kind, Result};
 use crate::serdes::Format;
 use crate::state::query::Level;
@@ -22,6 +23,8 @@ pub(super) struct Parameters {
     /// As `from`, without it: where the last answer ended.
     pub(super) after: Option<String>,
     pub(super) prefix: Option<String>,
+    /// The answer has this record.
+    pub(super) after_record: Option<Written>,
     pub(super) from_ms: Option<i64>,
     pub(super) to_ms: Option<i64>,
     pub(super) as_of_ms: Option<i64>,
@@ -40,6 +43,7 @@ impl Parameters {
             to: None,
             after: None,
             prefix: None,
+            after_record: None,
             from_ms: None,
             to_ms: None,
             as_of_ms: None,
@@ -75,6 +79,11 @@ impl Parameters {
             "to" => self.to = Some(value),
             "after" => self.after = Some(value),
             "prefix" => self.prefix = Some(value),
+            "after_record" => {
+                let record = value.parse();
+                self.after_record =
+                    Some(record.map_err(|_| wrong(name, &value, "a record: <topic>-<partition>@<offset>"))?);
+            }
             "from_ms" => self.from_ms = Some(number(name, &value)?),
             "to_ms" => self.to_ms = Some(number(name, &value)?),
             "as_of_ms" => self.as_of_ms = Some(number(name, &value)?),
@@ -82,7 +91,7 @@ impl Parameters {
             "value" => self.value_format = Some(named(name, &value)?),
             _ => {
                 return Err(Error::new(Kind::User, format!("there is no parameter {name}")).hint(
-                    "use level, scope, partition, limit, from, to, after, prefix, from_ms, to_ms, as_of_ms, key, value",
+                    "use level, scope, partition, limit, from, to, after, prefix, after_record, from_ms, to_ms, as_of_ms, key, value",
                 ));
             }
         }

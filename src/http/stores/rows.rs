@@ -2,7 +2,7 @@
 
 use super::format::Formats;
 use super::parameters::Parameters;
-use super::{Request, client, failed};
+use super::{ANSWER_MAX, Request, client, failed};
 use crate::error::{Error, Kind, Result};
 use crate::http::routes::{self, JSON};
 use crate::queries::behind_prefix;
@@ -153,7 +153,7 @@ impl Request<'_> {
     /// The rows that another instance has, and whether that are all; or its answer, where that is none.
     #[allow(clippy::type_complexity)]
     fn rows_of(&self, server: &str) -> Result<Result<(Vec<Sorted>, bool), Response<String>>> {
-        let (code, text) = match client::get(server, &self.elsewhere()) {
+        let (code, text) = match client::get(server, &self.elsewhere(), ANSWER_MAX) {
             Ok(answer) => answer,
             Err(error) => {
                 self.store.stores().forget_instances();

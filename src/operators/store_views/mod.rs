@@ -191,6 +191,22 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         self.decoded(rows)
     }
 
+    /// The first `limit` rows with a key between `from` and `to`, both included, in the order of the keys' bytes: where there
+    /// may be many, and a few are wanted, such as those that are due next.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn first(
+        &mut self,
+        context: &mut impl StoreContext,
+        from: Option<&K>,
+        to: Option<&K>,
+        limit: usize,
+    ) -> Result<Vec<(K, V)>> {
+        let rows = first_between(context.cx(), self.store, &self.key, from, to, limit)?;
+        self.decoded(rows)
+    }
+
     /// All rows, in the order of the keys' bytes.
     ///
     /// # Errors
@@ -307,16 +323,27 @@ pub(crate) fn rows_between<K>(
     from: Option<&K>,
     to: Option<&K>,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    first_between(cx, store, serde, from, to, usize::MAX)
+}
+
+fn first_between<K>(
+    cx: &mut Cx,
+    store: StoreId,
+    serde: &SerdeRef<K>,
+    from: Option<&K>,
+    to: Option<&K>,
+    limit: usize,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let from = from.map(|key| encode(serde, key)).transpose()?;
     // The end is excluded below: the smallest key behind `to` is `to` with a zero byte.
     let to = to.map(|key| encode(serde, key)).transpose()?.map(|key| [&key[..], &[0]].concat());
     let mut rows = Vec::new();
-    if from.as_ref().zip(to.as_ref()).is_some_and(|(from, to)| from > to) {
+    if limit == 0 || from.as_ref().zip(to.as_ref()).is_some_and(|(from, to)| from > to) {
         return Ok(rows);
     }
     cx.state.range(store, from.as_deref(), to.as_deref(), &mut |key, row| {
         rows.push((key.to_vec(), row.to_vec()));
-        true
+        rows.len() < limit
     })?;
     Ok(rows)
 }

@@ -6,13 +6,15 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 const CONNECT_MAX: Duration = Duration::from_secs(1);
-/// As long as a stream thread there is waited for, and a bit.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
 /// More than any answer of `/stores` has.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// The code and the body that the instance at `server` has for `path`.
-pub(super) fn get(server: &str, path: &str) -> Result<(u16, String)> {
+/// Asks another instance of the application: the code and the body that the one at `server` (`host:port`) has for `path`,
+/// which may have a query. Waits on this thread, at most `timeout` for each part of the answer.
+///
+/// # Errors
+/// [`Kind::Unavailable`]: it cannot be reached, or gives no answer.
+pub fn get(server: &str, path: &str, timeout: Duration) -> Result<(u16, String)> {
     let failed = |doing: &str, error: std::io::Error| {
         Error::new(Kind::Unavailable, format!("the instance at {server}, which should have this, {doing}"))
             .source(error)
@@ -23,10 +25,7 @@ pub(super) fn get(server: &str, path: &str) -> Result<(u16, String)> {
     let address = address.ok_or_else(|| unreachable(std::io::ErrorKind::NotFound.into()))?;
     let mut socket = TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(unreachable)?;
     let silent = |error| failed("gives no answer", error);
-    socket
-        .set_read_timeout(Some(ANSWER_MAX))
-        .and_then(|()| socket.set_write_timeout(Some(ANSWER_MAX)))
-        .map_err(silent)?;
+    socket.set_read_timeout(Some(timeout)).and_then(|()| socket.set_write_timeout(Some(timeout))).map_err(silent)?;
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nconnection: close\r\naccept: application/json\r\n\r\n");
     socket.write_all(request.as_bytes()).map_err(silent)?;
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn an_instance_that_is_not_there_may_be_there_later() {
-        let error = get("127.0.0.1:1", "/stores").expect_err("nobody listens");
+        let error = get("127.0.0.1:1", "/stores", CONNECT_MAX).expect_err("nobody listens");
         assert!(error.is_retriable() && error.to_string().contains("127.0.0.1:1"), "{error}");
     }
 }

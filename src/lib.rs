@@ -62,6 +62,11 @@ pub mod prelude {
     pub use crate::topology::{TopicPattern, Topology};
 }
 
+/// What must not compile does not.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/type-safety.md")]
+struct TypeSafety;
+
 /// The README's topology compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,6 +4,16 @@
 use std::sync::Arc;
 
 /// Where a [`StreamPartitioner`] sends a record.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::partitioner::Partitions;
+/// assert_eq!(Partitions::from(3), Partitions::One(3));
+/// assert_eq!(Partitions::from(None), Partitions::ByKey);
+/// assert_eq!(Partitions::from(vec![0, 1]), Partitions::Each(vec![0, 1]));
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partitions {
     /// Where its key belongs by the default partitioner.
@@ -34,6 +44,14 @@ impl From<Vec<i32>> for Partitions {
 }
 
 /// Chooses the partition of each record that is written to a topic, in place of the default partitioner.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// let to_the_first = StreamPartitioner::new(|_topic: &str, _key: &String, _value: &String, _partitions| 0);
+/// let produced = Produced::default().partitioner(to_the_first);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct StreamPartitioner<K, V>(Choose<K, V>);
 
 type Choose<K, V> = Arc<dyn Fn(&str, &K, &V, i32) -> Partitions + Send + Sync>;
@@ -52,6 +70,15 @@ impl<K, V> StreamPartitioner<K, V> {
     }
 
     /// Where a record goes.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::partitioner::Partitions;
+    /// let to_the_last = StreamPartitioner::new(|_: &str, _: &String, _: &String, partitions| partitions - 1);
+    /// assert_eq!(to_the_last.partitions("out", &"k".into(), &"v".into(), 4), Partitions::One(3));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn partitions(&self, topic: &str, key: &K, value: &V, count: i32) -> Partitions {
         (self.0)(topic, key, value, count)
     }

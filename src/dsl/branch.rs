@@ -14,6 +14,21 @@ use std::sync::{Arc, Mutex};
 type Predicate<K, V> = Arc<dyn Fn(&K, &V) -> bool + Send + Sync>;
 
 /// What a branch may be told: its name.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::named("-x")).no_default_branch();
+/// if let Some(xs) = branches.get("by-x") {
+///     xs.to("out", Produced::default());
+/// }
+/// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "b", "y", 0)], "out")?;
+/// assert_eq!(results, [("a".into(), "x".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Branched {
     name: Option<String>,
@@ -21,12 +36,30 @@ pub struct Branched {
 
 impl Branched {
     /// Names the branch: the node is `<split><name>`, and so is its key in [`Branches`].
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let branched = Branched::named("-large");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: Some(name.into()) }
     }
 }
 
 /// A stream on its way into branches: see [`KStream::split`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let splitting = orders.split(None);
+/// let branches = splitting.branch(|_, v| v.len() > 1, Branched::default()).no_default_branch();
+/// assert_eq!(branches.iter().count(), 1);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct BranchedKStream<K, V> {
     stream: KStream<K, V>,
     name: String,
@@ -37,16 +70,51 @@ pub struct BranchedKStream<K, V> {
 }
 
 /// The branches of a split, by name.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::named("-x")).no_default_branch();
+/// assert!(branches.get("by-x").is_some());
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Branches<K, V>(BTreeMap<String, KStream<K, V>>);
 
 impl<K, V> Branches<K, V> {
     /// The branch of that name: the split's name and the branch's, or the branch's number from 1 (the default branch is 0).
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::default()).no_default_branch();
+    /// assert!(branches.get("by1").is_some() && branches.get("by0").is_none());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn get(&self, name: &str) -> Option<&KStream<K, V>> {
         self.0.get(name)
     }
 
     /// All branches with their names.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::default()).no_default_branch();
+    /// for (name, branch) in branches.iter() {
+    ///     branch.to(&format!("out-{name}"), Produced::default());
+    /// }
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out-by1")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&str, &KStream<K, V>)> {
         self.0.iter().map(|(name, stream)| (name.as_str(), stream))
     }
@@ -89,6 +157,19 @@ impl<K: Data, V: Data> KStream<K, V> {
 
 impl<K: Data, V: Data> BranchedKStream<K, V> {
     /// Adds a branch for the records for which `predicate` is true, and which no earlier branch took.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::named("-x")).no_default_branch();
+    /// branches.get("by-x").expect("was named so").to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "b", "y", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn branch(mut self, predicate: impl Fn(&K, &V) -> bool + Send + Sync + 'static, branched: Branched) -> Self {
         let number = self.branches.0.len() + 1;
         self.add(Some(Arc::new(predicate)), &branched, number);
@@ -96,6 +177,19 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
     }
 
     /// Ends the split: what no branch took goes to this one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::default()).default_branch(Branched::named("-rest"));
+    /// branches.get("by-rest").expect("was named so").to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "b", "y", 0)], "out")?;
+    /// assert_eq!(results, [("b".into(), "y".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "defaultBranch")]
     pub fn default_branch(mut self, branched: Branched) -> Branches<K, V> {
         self.add(None, &branched, 0);
@@ -103,6 +197,19 @@ impl<K: Data, V: Data> BranchedKStream<K, V> {
     }
 
     /// Ends the split: what no branch took is dropped.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let branches = orders.split(Some("by")).branch(|_, v| v == "x", Branched::default()).no_default_branch();
+    /// branches.get("by1").expect("the first branch").to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "b", "y", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "noDefaultBranch")]
     pub fn no_default_branch(self) -> Branches<K, V> {
         self.branches

@@ -131,6 +131,24 @@ impl<K: Data, V: Data, A: Data> Member<K, A> for Typed<K, V, A> {
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
     /// Begins an aggregation of several grouped streams into one table.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let returns = builder.stream("returns", Consumed::<String, String>::default());
+    /// let balance = orders
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup(|_, _, n: i64| n + 1)
+    ///     .cogroup(&returns.group_by_key(Grouped::default()), |_, _, n| n - 1)
+    ///     .aggregate(|| 0, Materialized::default().values());
+    /// balance.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("returns", "a", "x", 2)], "out")?;
+    /// assert_eq!(results, [("a".into(), 1), ("a".into(), 2), ("a".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn cogroup<A: Data>(
         &self,
         aggregator: impl Fn(&K, &V, A) -> A + Send + Sync + 'static,
@@ -139,6 +157,24 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// As [`cogroup`](Self::cogroup), where `None` is "no row".
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let returns = builder.stream("returns", Consumed::<String, String>::default());
+    /// let balance = orders
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup_with(|_, _, n: Option<i64>| Some(n? + 1))
+    ///     .cogroup_with(&returns.group_by_key(Grouped::default()), |_, _, n| Some(n? - 1).filter(|n| *n != 0))
+    ///     .aggregate_with(|| Some(0), Materialized::memory("balance").values());
+    /// balance.to_stream().to("out", Produced::default());
+    /// let results = results::<String, Option<i64>>(builder.build()?, &[("orders", "a", "x", 0), ("returns", "a", "x", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), Some(1)), ("a".into(), None)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn cogroup_with<A: Data>(
         &self,
         aggregator: impl Fn(&K, &V, Option<A>) -> Option<A> + Send + Sync + 'static,
@@ -149,6 +185,24 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
 impl<K: Data, A: Data> CogroupedKStream<K, A> {
     /// Adds a grouped stream with an aggregator of its own.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let returns = builder.stream("returns", Consumed::<String, String>::default());
+    /// let balance = orders
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup(|_, _, n: i64| n + 1)
+    ///     .cogroup(&returns.group_by_key(Grouped::default()), |_, _, n| n - 1)
+    ///     .aggregate(|| 0, Materialized::default().values());
+    /// balance.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("returns", "a", "x", 2)], "out")?;
+    /// assert_eq!(results, [("a".into(), 1), ("a".into(), 2), ("a".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn cogroup<V: Data>(
         self,
         grouped: &KGroupedStream<K, V>,
@@ -158,6 +212,24 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     }
 
     /// As [`cogroup`](Self::cogroup), where `None` is "no row".
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let returns = builder.stream("returns", Consumed::<String, String>::default());
+    /// let balance = orders
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup_with(|_, _, n: Option<i64>| Some(n? + 1))
+    ///     .cogroup_with(&returns.group_by_key(Grouped::default()), |_, _, n| Some(n? - 1).filter(|n| *n != 0))
+    ///     .aggregate_with(|| Some(0), Materialized::memory("balance").values());
+    /// balance.to_stream().to("out", Produced::default());
+    /// let results = results::<String, Option<i64>>(builder.build()?, &[("orders", "a", "x", 0), ("returns", "a", "x", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), Some(1)), ("a".into(), None)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn cogroup_with<V: Data>(
         mut self,
         grouped: &KGroupedStream<K, V>,
@@ -168,6 +240,24 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     }
 
     /// Aggregates the records of all streams into one table, whose rows begin as `initializer` says.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let returns = builder.stream("returns", Consumed::<String, String>::default());
+    /// let balance = orders
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup(|_, _, n: i64| n + 1)
+    ///     .cogroup(&returns.group_by_key(Grouped::default()), |_, _, n| n - 1)
+    ///     .aggregate(|| 0, Materialized::default().values());
+    /// balance.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("returns", "a", "x", 2)], "out")?;
+    /// assert_eq!(results, [("a".into(), 1), ("a".into(), 2), ("a".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -177,6 +267,24 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no row".
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let returns = builder.stream("returns", Consumed::<String, String>::default());
+    /// let balance = orders
+    ///     .group_by_key(Grouped::default())
+    ///     .cogroup_with(|_, _, n: Option<i64>| Some(n? + 1))
+    ///     .cogroup_with(&returns.group_by_key(Grouped::default()), |_, _, n| Some(n? - 1).filter(|n| *n != 0))
+    ///     .aggregate_with(|| Some(0), Materialized::memory("balance").values());
+    /// balance.to_stream().to("out", Produced::default());
+    /// let results = results::<String, Option<i64>>(builder.build()?, &[("orders", "a", "x", 0), ("returns", "a", "x", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), Some(1)), ("a".into(), None)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,

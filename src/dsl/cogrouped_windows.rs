@@ -28,9 +28,41 @@ impl<K, A> Clone for Begin<K, A> {
 }
 
 /// Several grouped streams cut into tumbling, hopping, sliding or unlimited windows.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let cogrouped = orders.group_by_key(Grouped::default()).cogroup(|_, _, n: i64| n + 1);
+/// let windowed = cogrouped.windowed_by(TimeWindows::of_size(10));
+/// windowed.aggregate(|| 0, Materialized::default().values()).to_stream().flatten_values()
+///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+///     .to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub type TimeWindowedCogroupedKStream<K, A> = TimeWindowed<CogroupedKStream<K, A>>;
 
 /// Several grouped streams cut into sessions.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let cogrouped = orders.group_by_key(Grouped::default()).cogroup(|_, _, n: i64| n + 1);
+/// let windowed = cogrouped.windowed_by(SessionWindows::of_inactivity_gap(5));
+/// windowed.aggregate(|| 0, |_, one, other| one + other, Materialized::default().values()).to_stream().flatten_values()
+///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+///     .to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub type SessionWindowedCogroupedKStream<K, A> = SessionWindowed<CogroupedKStream<K, A>>;
 
 impl<K: Data, A: Data> CogroupedKStream<K, A> {
@@ -58,6 +90,20 @@ impl<K: Data, A: Data> CogroupedKStream<K, A> {
 
 impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
     /// Aggregates the records of all streams into one table, whose windows begin as `initializer` says.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let cogrouped = orders.group_by_key(Grouped::default()).cogroup(|_, _, n: i64| n + 1);
+    /// let windowed = cogrouped.windowed_by(TimeWindows::of_size(10));
+    /// windowed.aggregate(|| 0, Materialized::default().values()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -67,6 +113,20 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no aggregate".
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let cogrouped = orders.group_by_key(Grouped::default()).cogroup_with(|_, _, n: Option<i64>| Some(n? + 1));
+    /// let windowed = cogrouped.windowed_by(TimeWindows::of_size(10));
+    /// windowed.aggregate_with(|| Some(0), Materialized::memory("counts").values()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
@@ -79,6 +139,22 @@ impl<K: Data, A: Data> TimeWindowedCogroupedKStream<K, A> {
 impl<K: Data, A: Data> SessionWindowedCogroupedKStream<K, A> {
     /// Aggregates the records of all streams into one table, whose sessions begin as `initializer` says; `merger` makes one
     /// of the aggregates of two sessions that become one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let cogrouped = orders.group_by_key(Grouped::default()).cogroup(|_, _, n: i64| n + 1);
+    /// let windowed = cogrouped.windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed.aggregate(|| 0, |_, one, other| one + other, Materialized::default().values()).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -89,6 +165,23 @@ impl<K: Data, A: Data> SessionWindowedCogroupedKStream<K, A> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no aggregate".
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let cogrouped = orders.group_by_key(Grouped::default()).cogroup_with(|_, _, n: Option<i64>| Some(n? + 1));
+    /// let windowed = cogrouped.windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed
+    ///     .aggregate_with(|| Some(0), |_, one: Option<i64>, other| Some(one? + other), Materialized::memory("counts").values()).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,

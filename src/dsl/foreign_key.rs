@@ -58,6 +58,26 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     /// As [`join_on`](Self::join_on); both functions also get the key, `None` is no row, `joined` names the operator, and
     /// the result has a store of its own if `materialized` names one. A row whose foreign key is null is left out.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.table("orders", Consumed::<String, String>::default(), Materialized::default());
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let named = orders.join_on_with(
+    ///     &people,
+    ///     |_, person| person.clone(),
+    ///     |order, _, name| Some(format!("{order} for {name}")),
+    ///     TableJoined::named("orders-people"),
+    ///     Materialized::default(),
+    /// );
+    /// named.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "o1", "p", 1)], "out")?;
+    /// assert_eq!(results, [("o1".into(), "o1 for Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn join_on_with<KO: Data, VO: Data, R: Data>(
         &self,
         other: &KTable<KO, VO>,
@@ -72,6 +92,23 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// Joins each row with the row of another table whose key it names, or with `None` where there is none.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.table("orders", Consumed::<String, String>::default(), Materialized::default());
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let named = orders.left_join_on(&people, |person| person.clone(), |person, name| match name {
+    ///     Some(name) => name.clone(),
+    ///     None => format!("{person}?"),
+    /// });
+    /// named.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "o1", "p", 0), ("people", "p", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("o1".into(), "p?".into()), ("o1".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "leftJoin")]
     pub fn left_join_on<KO: Data, VO: Data, R: Data>(
         &self,
@@ -86,6 +123,26 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     /// As [`left_join_on`](Self::left_join_on), with what [`join_on_with`](Self::join_on_with) adds. A row whose foreign key
     /// is null is joined with `None`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.table("orders", Consumed::<String, String>::default(), Materialized::default());
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let named = orders.left_join_on_with(
+    ///     &people,
+    ///     |_, person| person.clone(),
+    ///     |_, _, name| name.cloned(),
+    ///     TableJoined::default(),
+    ///     Materialized::memory("named-orders").values(),
+    /// );
+    /// named.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "o1", "p", 1)], "out")?;
+    /// assert_eq!(results, [("o1".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn left_join_on_with<KO: Data, VO: Data, R: Data>(
         &self,
         other: &KTable<KO, VO>,

@@ -22,6 +22,19 @@ use std::sync::Arc;
 
 /// A table that every instance has whole: all partitions of its topic, read outside of the group and without regard to
 /// time. Streams join it by any key, and need not be partitioned as it is.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// # let people = builder.global_table("people", Consumed::<String, String>::default(), Materialized::memory("people-store"));
+/// orders.join_global(&people, |_, person| person.clone(), |_, name| name).to("out", Produced::default());
+/// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "o1", "p", 1)], "out")?;
+/// assert_eq!(results, [("o1".into(), "Ada".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct GlobalKTable<K, V> {
     table: StoredTable<K, V>,
 }
@@ -34,6 +47,15 @@ impl<K, V> Clone for GlobalKTable<K, V> {
 
 impl<K, V> GlobalKTable<K, V> {
     /// The name of its store, which processors may read.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.global_table("people", Consumed::<String, String>::default(), Materialized::memory("people-store"));
+    /// assert_eq!(people.store_name(), "people-store");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "queryableStoreName")]
     pub fn store_name(&self) -> &str {
         &self.table.store
@@ -171,6 +193,19 @@ impl<K: Data, V: Data> KStream<K, V> {
     /// Joins each record with the global table's row whose key `select` makes of it; records without a row are left out.
     ///
     /// Nothing is repartitioned. A selected key of `None` has no row.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.global_table("people", Consumed::<String, String>::default(), Materialized::memory("people-store"));
+    /// orders.join_global(&people, |_, person| person.clone(), |_, name| name).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "o1", "p", 1), ("orders", "o2", "q", 2)], "out")?;
+    /// assert_eq!(results, [("o1".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn join_global<GK: Data, GV: Data, R: Data>(
         &self,
         table: &GlobalKTable<GK, GV>,
@@ -181,6 +216,21 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`join_global`](Self::join_global); the joiner also gets the record's key, and the operator may have a name.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.global_table("people", Consumed::<String, String>::default(), Materialized::memory("people-store"));
+    /// orders
+    ///     .join_global_with(&people, |_, person| person.clone(), |key, _, name| format!("{key} for {name}"), Some("join-people"))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "o1", "p", 1)], "out")?;
+    /// assert_eq!(results, [("o1".into(), "o1 for Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ValueJoinerWithKey")]
     pub fn join_global_with<GK: Data, GV: Data, R: Data>(
         &self,
@@ -193,6 +243,21 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Joins each record with the global table's row whose key `select` makes of it, or with `None` where there is none.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.global_table("people", Consumed::<String, String>::default(), Materialized::memory("people-store"));
+    /// orders
+    ///     .left_join_global(&people, |_, person| person.clone(), |_, name| name.unwrap_or("nobody".into()))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "o1", "p", 1), ("orders", "o2", "q", 2)], "out")?;
+    /// assert_eq!(results, [("o1".into(), "Ada".into()), ("o2".into(), "nobody".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn left_join_global<GK: Data, GV: Data, R: Data>(
         &self,
         table: &GlobalKTable<GK, GV>,
@@ -204,6 +269,21 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// As [`left_join_global`](Self::left_join_global); the joiner also gets the record's key, and the operator may have a
     /// name.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.global_table("people", Consumed::<String, String>::default(), Materialized::memory("people-store"));
+    /// orders
+    ///     .left_join_global_with(&people, |_, person| person.clone(), |key, _, name| format!("{key}: {name:?}"), None)
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "o2", "q", 2)], "out")?;
+    /// assert_eq!(results, [("o2".into(), "o2: None".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn left_join_global_with<GK: Data, GV: Data, R: Data>(
         &self,
         table: &GlobalKTable<GK, GV>,

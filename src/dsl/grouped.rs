@@ -23,6 +23,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a grouping may be told: its name, and the serdes of the repartition topic that it may need.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let by_value = orders.group_by(|_, v| v.clone(), Grouped::with(String::serde(), String::serde()).named("by-value"));
+/// by_value.count(Materialized::default()).to_stream().to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "b", "x", 1)], "out")?;
+/// assert_eq!(results, [("x".into(), 1), ("x".into(), 2)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct Grouped<K, V> {
     pub(crate) name: Option<String>,
     pub(crate) key: Option<SerdeRef<K>>,
@@ -43,11 +56,25 @@ impl<K, V> Clone for Grouped<K, V> {
 
 impl<K, V> Grouped<K, V> {
     /// With these serdes.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let grouped = Grouped::with(String::serde(), i64::serde());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
         Self { key: Some(key), value: Some(value), ..Self::default() }
     }
 
     /// Keys with the serde of their type, values as they were read.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let grouped = Grouped::<String, Vec<i64>>::keys();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn keys() -> Self
     where
         K: DefaultSerde,
@@ -56,6 +83,13 @@ impl<K, V> Grouped<K, V> {
     }
 
     /// Values with the serde of their type.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let grouped = Grouped::<String, String>::keys().values();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn values(mut self) -> Self
     where
         V: DefaultSerde,
@@ -65,6 +99,13 @@ impl<K, V> Grouped<K, V> {
     }
 
     /// Names the grouping: its node, and the repartition topic `<application.id>-<name>-repartition`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let grouped = Grouped::<String, String>::default().named("by-customer");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -72,6 +113,19 @@ impl<K, V> Grouped<K, V> {
 }
 
 /// A stream whose records are brought together by key. Made by [`KStream::group_by_key`] and [`KStream::group_by`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let grouped = orders.group_by_key(Grouped::default());
+/// grouped.count(Materialized::default()).to_stream().to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+/// assert_eq!(results, [("a".into(), 1), ("a".into(), 2)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct KGroupedStream<K, V> {
     pub(crate) stream: KStream<K, V>,
     pub(crate) grouped: Grouped<K, V>,
@@ -167,12 +221,39 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// Counts the records of each key.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let grouped = orders.group_by_key(Grouped::default());
+    /// grouped.count(Materialized::memory("counts")).to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), 1), ("a".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         let (given, value) = (materialized.is_given(), materialized.value.clone().or_else(|| Some(i64::serde())));
         self.counted(given, |n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let grouped = orders.group_by_key(Grouped::default());
+    /// let counts = grouped.count_with(|n| n as i32, |n| i64::from(*n), Materialized::memory("counts").values());
+    /// counts.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i32>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count_with<N: Data>(
         &self,
         make: impl Fn(i64) -> N + Send + Sync + 'static,
@@ -196,6 +277,19 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// Combines the values of each key with each other: the first one as it is, every further one by `reducer`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let grouped = orders.group_by_key(Grouped::default());
+    /// grouped.reduce(|so_far, new| format!("{so_far}+{new}"), Materialized::default()).to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into()), ("a".into(), "x+y".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         reducer: impl Fn(&V, &V) -> V + Send + Sync + 'static,
@@ -208,6 +302,24 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
     /// As [`reduce`](Self::reduce), into another type, and with rows that may end: `first` makes the row of a key's first
     /// value, `reducer` gets the row so far and a value; a `None` is no row.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let grouped = orders.group_by_key(Grouped::default());
+    /// let joined = grouped.reduce_with(
+    ///     |first| Some(first.len() as i64),
+    ///     |so_far, new| (new != "stop").then(|| so_far + new.len() as i64),
+    ///     Materialized::default().values(),
+    /// );
+    /// joined.to_stream().to("out", Produced::default());
+    /// let results = results::<String, Option<i64>>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "stop", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), Some(1)), ("a".into(), None)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce_with<A: Data>(
         &self,
         first: impl Fn(&V) -> Option<A> + Send + Sync + 'static,
@@ -246,6 +358,20 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no row": an aggregator that gives it deletes the row.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let grouped = orders.group_by_key(Grouped::default());
+    /// let lengths = grouped.aggregate_with(|| Some(0), |_, v, n: Option<i64>| Some(n? + v.len() as i64), Materialized::default().values());
+    /// lengths.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "xy", 0), ("orders", "a", "z", 1)], "out")?;
+    /// assert_eq!(results, [("a".into(), 2), ("a".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,

@@ -22,6 +22,19 @@ use std::sync::Arc;
 ///
 /// A change of a row leaves its old group and enters its new one, so every aggregation needs a way to take a value out
 /// again.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+/// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+/// by_value.count(Materialized::default()).to_stream().to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "q", "Ada", 1)], "out")?;
+/// assert_eq!(results, [("Ada".into(), 1), ("Ada".into(), 2)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct KGroupedTable<K, V> {
     graph: super::graph::Graph,
     node: GraphId,
@@ -53,6 +66,19 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// As [`group_by`](Self::group_by); rows for which `f` gives `None` are in no group.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let grouped = people.group_by_with(|k, v| Some((v.clone(), k.clone())), Grouped::with(String::serde(), String::serde()));
+    /// grouped.count(Materialized::default()).to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn group_by_with<K2: Data + PartialEq, V2: Data>(
         &self,
         f: impl Fn(&K, &V) -> Option<(K2, V2)> + Send + Sync + 'static,
@@ -76,12 +102,39 @@ impl<K: Data, V: Data> KTable<K, V> {
 
 impl<K: Data, V: Data> KGroupedTable<K, V> {
     /// Counts the rows of each group.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+    /// by_value.count(Materialized::memory("counts")).to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "q", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), 1), ("Ada".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<K, i64> {
         let value = materialized.value.clone().or_else(|| Some(i64::serde()));
         self.count_with(|n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+    /// let counts = by_value.count_with(|n| n as i32, |n| i64::from(*n), Materialized::memory("counts").values());
+    /// counts.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i32>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count_with<N: Data>(
         &self,
         make: impl Fn(i64) -> N + Send + Sync + 'static,
@@ -100,6 +153,20 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
 
     /// Combines the values of each group with each other: the first one as it is, every further one by `adder`; what is
     /// gone is taken out by `subtractor`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+    /// let keys = by_value.reduce(|so_far, new| format!("{so_far}{new}"), |so_far, old| so_far.replace(old, ""), Materialized::default());
+    /// keys.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "q", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), "p".into()), ("Ada".into(), "pq".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         adder: impl Fn(&V, &V) -> V + Send + Sync + 'static,
@@ -117,6 +184,25 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
 
     /// As [`reduce`](Self::reduce), into another type, and with rows that may end: `first` makes the row of a group's first
     /// value; a `None` is no row.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+    /// let keys = by_value.reduce_with(
+    ///     |first| Some(first.len() as i64),
+    ///     |so_far, new| Some(so_far + new.len() as i64),
+    ///     |so_far, old| Some(so_far - old.len() as i64),
+    ///     Materialized::default().values(),
+    /// );
+    /// keys.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "q", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), 1), ("Ada".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce_with<A: Data>(
         &self,
         first: impl Fn(&V) -> Option<A> + Send + Sync + 'static,
@@ -137,6 +223,20 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     }
 
     /// Folds the values of each group into one of another type; `subtractor` takes out what is gone.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+    /// let lengths = by_value.aggregate(|| 0, |_, v, n: i64| n + v.len() as i64, |_, v, n| n - v.len() as i64, Materialized::default().values());
+    /// lengths.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "qq", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), 1), ("Ada".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -153,6 +253,25 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no row".
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let by_value = people.group_by(|k, v| (v.clone(), k.clone()), Grouped::with(String::serde(), String::serde()));
+    /// let lengths = by_value.aggregate_with(
+    ///     || Some(0),
+    ///     |_, v, n: Option<i64>| Some(n? + v.len() as i64),
+    ///     |_, v, n| Some(n? - v.len() as i64),
+    ///     Materialized::default().values(),
+    /// );
+    /// lengths.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "qq", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("Ada".into(), 1), ("Ada".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,

@@ -27,6 +27,20 @@ pub(crate) type Serdes<K, V> = (Option<SerdeRef<K>>, Option<SerdeRef<V>>);
 /// handle and leaves this one usable, so that a stream can be read by several.
 ///
 /// Closures run on every stream thread, each with its own clone of what they capture.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let large = orders.filter(|_, v| v.len() > 3);
+/// large.to("out", Produced::default());
+/// orders.to("copy", Produced::default());
+/// let results = results::<String, String>(builder.build()?, &[("orders", "a", "tiny!", 0), ("orders", "b", "x", 1)], "out")?;
+/// assert_eq!(results, [("a".into(), "tiny!".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct KStream<K, V> {
     pub(crate) graph: Graph,
     pub(crate) node: GraphId,
@@ -194,6 +208,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Drops the records for which `drop` is true.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.filter_not(|_, v| v == "test").to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "test", 0), ("orders", "b", "real", 0)], "out")?;
+    /// assert_eq!(results, [("b".into(), "real".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "filterNot")]
     pub fn filter_not(&self, drop: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KStream<K, V> {
         self.filter(move |k, v| !drop(k, v))
@@ -201,6 +227,18 @@ impl<K: Data, V: Data> KStream<K, V> {
 
     /// Makes a new key and value of each record. The result counts as repartitioned by key; prefer
     /// [`map_values`](Self::map_values) where the key stays.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.map(|k, v| (v, k)).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("x".into(), "a".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn map<K2: Data, V2: Data>(&self, f: impl Fn(K, V) -> (K2, V2) + Send + Sync + 'static) -> KStream<K2, V2> {
         self.each("MAP", Role::KeyChanging, (None, None), move |r: Record<K, V>, cx, out: &mut Port<K2, V2>| {
             let (key, value) = f(r.key, r.value);
@@ -222,6 +260,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Makes a new value of each record's key and value; the key stays.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.map_values_with_key(|k, v| format!("{k}:{v}")).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "a:x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "mapValues")]
     #[doc(alias = "ValueMapperWithKey")]
     pub fn map_values_with_key<W: Data>(&self, f: impl Fn(&K, V) -> W + Send + Sync + 'static) -> KStream<K, W> {
@@ -258,6 +308,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Makes any number of records, with new keys, of each one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders
+    ///     .flat_map(|k, v| v.split(',').map(|part| (part.to_string(), k.clone())).collect::<Vec<_>>())
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x,y", 0)], "out")?;
+    /// assert_eq!(results, [("x".into(), "a".into()), ("y".into(), "a".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "flatMap")]
     pub fn flat_map<K2: Data, V2: Data, I: IntoIterator<Item = (K2, V2)>>(
         &self,
@@ -300,6 +364,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Gives each record a new key, made of key and value.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.select_key(|_, v| v.clone()).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("x".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "selectKey")]
     pub fn select_key<K2: Data>(&self, f: impl Fn(&K, &V) -> K2 + Send + Sync + 'static) -> KStream<K2, V> {
         self.each(
@@ -314,6 +390,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Looks at each record, and passes it on as it is.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.peek(|k, v| println!("{k} ordered {v}")).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn peek(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) -> KStream<K, V> {
         self.each("PEEK", Role::Plain, self.serdes(), move |r: Record<K, V>, cx, out: &mut Port<K, V>| {
             f(&r.key, &r.value);
@@ -322,6 +410,16 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Looks at each record; the stream ends here.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.for_each(|k, v| println!("{k} ordered {v}"));
+    /// # builder.build()?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "foreach")]
     pub fn for_each(&self, f: impl Fn(&K, &V) + Send + Sync + 'static) {
         self.end_in("FOREACH", f);
@@ -384,6 +482,18 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Writes the stream to a topic, which must exist.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn to(&self, topic: &str, produced: Produced<K, V>) {
         let name = self.graph.name_or(produced.name.as_deref(), "KSTREAM-SINK");
         let topic = topic.to_string();

@@ -18,6 +18,18 @@ use std::sync::Arc;
 
 /// A table: for every key its newest value. Made by [`StreamsBuilder::table`](super::StreamsBuilder::table), by
 /// aggregations, and by operators on other tables.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+/// people.filter(|_, name| name != "nobody").to_stream().to("out", Produced::default());
+/// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+/// assert_eq!(results, [("p".into(), "Ada".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct KTable<K, V> {
     pub(crate) graph: Graph,
     pub(crate) node: GraphId,
@@ -174,6 +186,16 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// Names the operator that made this table, in place of its generated name.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// people.filter(|_, name| name != "nobody").named("somebody").to_stream().to("out", Produced::default());
+    /// assert!(builder.build()?.describe().contains("Processor: somebody"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "Named")]
     pub fn named(self, name: impl Into<String>) -> Self {
         self.graph.rename(self.node, name.into());

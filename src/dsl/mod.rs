@@ -10,6 +10,7 @@ mod grouped;
 mod grouped_table;
 mod kstream;
 mod ktable;
+mod materialized;
 mod optimize;
 mod options;
 mod print;
@@ -37,7 +38,8 @@ pub use grouped::{Grouped, KGroupedStream};
 pub use grouped_table::KGroupedTable;
 pub use kstream::KStream;
 pub use ktable::KTable;
-pub use options::{Consumed, Joined, Materialized, Produced, Repartitioned, TableJoined, TopicNameExtractor};
+pub use materialized::Materialized;
+pub use options::{Consumed, Joined, Produced, Repartitioned, TableJoined, TopicNameExtractor};
 pub use print::Printed;
 pub use process::Processing;
 pub use stream_stream::StreamJoined;
@@ -82,11 +84,33 @@ pub struct StreamsBuilder {
 
 impl StreamsBuilder {
     /// An empty builder.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// An empty builder with other defaults, such as stores in memory.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let defaults = Defaults { engine: watersmeet::state::Engine::Memory, ..Defaults::default() };
+    /// let builder = StreamsBuilder::with_defaults(defaults);
+    /// builder.table("people", Consumed::<String, String>::default(), Materialized::named("people"));
+    /// # builder.build()?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with_defaults(defaults: Defaults) -> Self {
         Self { graph: Graph::default(), defaults }
     }
@@ -116,6 +140,19 @@ impl StreamsBuilder {
     ///
     /// Rows are kept in a store if `materialized` names one or if an operator reads the table; otherwise the table keeps
     /// nothing and only passes changes on (Kafka Streams does the same).
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let people = builder.table("people", Consumed::<String, String>::default(), Materialized::memory("people"));
+    /// orders.join(&people, |order, name| format!("{order} for {name}")).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "p", "tea", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "tea for Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "KTable")]
     pub fn table<K: Data, V: Data>(
         &self,
@@ -134,6 +171,17 @@ impl StreamsBuilder {
 
     /// Checks the graph and makes it a topology, without optimizations (Kafka Streams' default).
     ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.to("out", Produced::default());
+    /// let topology = builder.build()?;
+    /// assert!(topology.describe().contains("(topics: [orders])"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Kind::Topology`](crate::error::Kind::Topology): a name twice, a topic read twice in conflict, an empty graph.
     pub fn build(self) -> Result<Topology> {
@@ -141,6 +189,17 @@ impl StreamsBuilder {
     }
 
     /// Checks the graph and makes it a topology with these optimizations (`topology.optimization`).
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// use watersmeet::config::Optimization;
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// people.to_stream().to("out", Produced::default());
+    /// let topology = builder.build_with(Optimization { reuse_ktable_source_topics: true, ..Default::default() })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`build`](Self::build).

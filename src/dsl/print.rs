@@ -10,6 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 type Format<K, V> = Arc<dyn Fn(&K, &V) -> String + Send + Sync>;
 
 /// Where and how [`KStream::print`] writes.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// orders.print(Printed::to_stdout().label("orders"));
+/// # builder.build()?;
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct Printed<K, V> {
     to: Arc<Mutex<dyn Write + Send>>,
     label: Option<String>,
@@ -18,12 +28,29 @@ pub struct Printed<K, V> {
 
 impl<K: Display, V: Display> Printed<K, V> {
     /// To standard output.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let printed = Printed::<String, i64>::to_stdout();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "toSysOut")]
     pub fn to_stdout() -> Self {
         Self::to_writer(std::io::stdout())
     }
 
     /// To a file, which is made anew.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let file = std::env::temp_dir().join("watersmeet-orders.txt");
+    /// # let file = std::env::temp_dir().join(format!("watersmeet-orders-{}.txt", std::process::id()));
+    /// let printed = Printed::<String, i64>::to_file(&file).expect("the file can be made");
+    /// # std::fs::remove_file(file).expect("is there");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The file cannot be made.
@@ -32,6 +59,13 @@ impl<K: Display, V: Display> Printed<K, V> {
     }
 
     /// To anything that takes bytes.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let printed = Printed::<String, i64>::to_writer(std::io::stderr());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn to_writer(to: impl Write + Send + 'static) -> Self {
         Self { to: Arc::new(Mutex::new(to)), label: None, format: Arc::new(|key, value| format!("{key}, {value}")) }
     }
@@ -39,6 +73,13 @@ impl<K: Display, V: Display> Printed<K, V> {
 
 impl<K, V> Printed<K, V> {
     /// What stands in brackets before each record; otherwise the node's name.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let printed = Printed::<String, i64>::to_stdout().label("orders");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "withLabel")]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
@@ -46,6 +87,13 @@ impl<K, V> Printed<K, V> {
     }
 
     /// Makes each record's text, in place of `key, value`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let printed = Printed::<String, i64>::to_stdout().format(|key, value| format!("{value} of {key}"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "withKeyValueMapper")]
     pub fn format(mut self, format: impl Fn(&K, &V) -> String + Send + Sync + 'static) -> Self {
         self.format = Arc::new(format);

@@ -16,6 +16,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// What `process` may be told: a name, and the stores that the processor uses.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # struct Loud;
+/// # impl Processor<String, String, String, String> for Loud {
+/// #     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+/// #         let loud = record.value.to_uppercase();
+/// #         context.forward(record.with_value(loud))
+/// #     }
+/// # }
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let seen = builder.add_state_store(KeyValueStore::<String, i64>::store("seen", String::serde(), i64::serde()));
+/// orders.process(|| Loud, Processing::default().named("loud").store(&seen)).to("out", Produced::default());
+/// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+/// assert_eq!(results, [("a".into(), "X".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Processing {
     name: Option<String>,
@@ -24,17 +44,40 @@ pub struct Processing {
 
 impl Processing {
     /// Names the operator.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let processing = Processing::default().named("loud");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
     /// Connects the processor to a store that was added to the builder.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// let seen = builder.add_state_store(KeyValueStore::<String, i64>::store("seen", String::serde(), i64::serde()));
+    /// let processing = Processing::default().store(&seen);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn store<S>(self, store: &StateStore<S>) -> Self {
         self.store_named(store.name())
     }
 
     /// As [`store`](Self::store), by name: stores of tables can be used as well.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let processing = Processing::default().store_named("people-store");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn store_named(mut self, store: impl Into<String>) -> Self {
         self.stores.push(store.into());
         self
@@ -43,6 +86,16 @@ impl Processing {
 
 impl StreamsBuilder {
     /// Adds a store for processors; hand the result to them.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// let seen = KeyValueStore::<String, i64>::store("seen", String::serde(), i64::serde());
+    /// let seen = builder.add_state_store(seen);
+    /// assert_eq!(seen.name(), "seen");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addStateStore")]
     pub fn add_state_store<S: 'static>(&self, store: StateStore<S>) -> StateStore<S> {
         let added = store.clone();
@@ -61,6 +114,25 @@ impl StreamsBuilder {
 impl<K: Data, V: Data> KStream<K, V> {
     /// Runs a processor of the user's own: one per task, made by `supplier`. The key may change, so what is behind it is
     /// repartitioned where it has to be.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # struct Loud;
+    /// # impl Processor<String, String, String, String> for Loud {
+    /// #     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    /// #         let loud = record.value.to_uppercase();
+    /// #         context.forward(record.with_value(loud))
+    /// #     }
+    /// # }
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.process(|| Loud, Processing::default()).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "X".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn process<K2: Data, V2: Data, P>(
         &self,
         supplier: impl Fn() -> P + Send + Sync + 'static,
@@ -76,6 +148,25 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Runs a processor of the user's own that leaves keys as they are.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// struct Length;
+    /// impl ValueProcessor<String, String, i64> for Length {
+    ///     fn process(&mut self, context: &mut ValueContext<'_, '_, String, i64>, record: FixedKeyRecord<String, String>) -> Result {
+    ///         let length = record.value.len() as i64;
+    ///         context.forward(record.with_value(length))
+    ///     }
+    /// }
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// orders.process_values(|| Length, Processing::default()).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "xyz", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "processValues")]
     pub fn process_values<V2: Data, P>(
         &self,

@@ -18,6 +18,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a stream-stream join may be told: names, serdes, where the records wait.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// # let payments = builder.stream("payments", Consumed::<String, String>::default());
+/// let joined = StreamJoined::default().named("paid").engine(watersmeet::state::Engine::Memory);
+/// let windows = JoinWindows::of_time_difference(10);
+/// orders.join_stream(&payments, |_, order, payment| format!("{order}+{payment}"), windows, joined).to("out", Produced::default());
+/// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("payments", "a", "y", 5), ("payments", "a", "z", 50)], "out")?;
+/// assert_eq!(results, [("a".into(), "x+y".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct StreamJoined<K, A, B> {
     name: Option<String>,
     store_name: Option<String>,
@@ -44,17 +59,38 @@ impl<K, A, B> Default for StreamJoined<K, A, B> {
 
 impl<K, A, B> StreamJoined<K, A, B> {
     /// With these serdes; without them those that the streams were read with are taken.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let joined = StreamJoined::with(String::serde(), String::serde(), i64::serde());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with(key: SerdeRef<K>, value: SerdeRef<A>, other_value: SerdeRef<B>) -> Self {
         Self { key: Some(key), value: Some(value), other_value: Some(other_value), ..Self::default() }
     }
 
     /// Names the join's nodes: `<name>-this-windowed` and so on.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let joined = StreamJoined::<String, String, String>::default().named("paid");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
     /// Names the join's stores: `<name>-this-join-store` and so on.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let joined = StreamJoined::<String, String, String>::default().store_name("paid-store");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "withStoreName")]
     pub fn store_name(mut self, name: impl Into<String>) -> Self {
         self.store_name = Some(name.into());
@@ -62,12 +98,26 @@ impl<K, A, B> StreamJoined<K, A, B> {
     }
 
     /// Where the records are kept.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let joined = StreamJoined::<String, String, String>::default().engine(watersmeet::state::Engine::Memory);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn engine(mut self, engine: Engine) -> Self {
         self.engine = Some(engine);
         self
     }
 
     /// Without changelogs: what a machine loses finds no partners any more.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let joined = StreamJoined::<String, String, String>::default().without_changelog();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "withLoggingDisabled")]
     pub fn without_changelog(mut self) -> Self {
         self.logging_off = true;
@@ -123,6 +173,22 @@ impl<K: Data, A: Data> KStream<K, A> {
 
     /// As [`join_stream`](Self::join_stream); a record of this stream that finds no partner goes on alone when its window is
     /// over.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let payments = builder.stream("payments", Consumed::<String, String>::default());
+    /// let windows = JoinWindows::of_time_difference(10);
+    /// orders
+    ///     .left_join_stream(&payments, |_, order, payment| format!("{order}:{}", payment.is_some()), windows, StreamJoined::default())
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("payments", "a", "y", 5)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x:true".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "leftJoin")]
     pub fn left_join_stream<B: Data, R: Data>(
         &self,
@@ -140,6 +206,27 @@ impl<K: Data, A: Data> KStream<K, A> {
 
     /// As [`join_stream`](Self::join_stream); a record of either stream that finds no partner goes on alone when its window
     /// is over.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let payments = builder.stream("payments", Consumed::<String, String>::default());
+    /// let windows = JoinWindows::of_time_difference(10);
+    /// orders
+    ///     .outer_join_stream(
+    ///         &payments,
+    ///         |_, order, payment| format!("{}:{}", order.is_some(), payment.is_some()),
+    ///         windows,
+    ///         StreamJoined::default(),
+    ///     )
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("payments", "a", "y", 5)], "out")?;
+    /// assert_eq!(results, [("a".into(), "true:true".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "outerJoin")]
     pub fn outer_join_stream<B: Data, R: Data>(
         &self,

@@ -41,6 +41,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`join`](Self::join); the joiner also gets the key, and `joined` says the rest.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let joined = orders.join_with(&people, |key, order, name| format!("{key}:{order}:{name}"), Joined::named("with-people"));
+    /// joined.to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("orders", "p", "tea", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "p:tea:Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ValueJoinerWithKey")]
     pub fn join_with<T: Data, R: Data>(
         &self,
@@ -52,6 +66,19 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// Joins each record with the table's row of the same key, or with `None` where there is no row.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// orders.left_join(&people, |order, name| format!("{order}:{}", name.is_some())).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "p", "tea", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "tea:false".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "leftJoin")]
     pub fn left_join<T: Data, R: Data>(
         &self,
@@ -62,6 +89,20 @@ impl<K: Data, V: Data> KStream<K, V> {
     }
 
     /// As [`left_join`](Self::left_join); the joiner also gets the key, and `joined` says the rest.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let joined = orders.left_join_with(&people, |key, order, name| format!("{key}:{order}:{name:?}"), Joined::default());
+    /// joined.to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "p", "tea", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "p:tea:None".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn left_join_with<T: Data, R: Data>(
         &self,
         table: &KTable<K, T>,

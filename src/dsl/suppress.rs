@@ -40,57 +40,127 @@ impl BufferConfig {
     }
 
     /// No limit: the task holds back what it has to, in memory.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::unbounded();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn unbounded() -> Self {
         Self::limited(u64::MAX, u64::MAX).shut_down_when_full()
     }
 
     /// At most so many keys; when there are more, the oldest go on early.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_records(1_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn max_records(max: u64) -> Self {
         Self::limited(max, u64::MAX)
     }
 
     /// At most so many bytes, counted as Kafka Streams does; when there are more, the oldest go on early.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_bytes(1 << 20);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn max_bytes(max: u64) -> Self {
         Self::limited(u64::MAX, max)
     }
 
     /// Limits the keys as well.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_bytes(1 << 20).with_max_records(1_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with_max_records(mut self, max: u64) -> Self {
         self.limits.max_records = max;
         self
     }
 
     /// Limits the bytes as well.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_records(1_000).with_max_bytes(1 << 20);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with_max_bytes(mut self, max: u64) -> Self {
         self.limits.max_bytes = max;
         self
     }
 
     /// Takes the limits away; what is over them was the reason for anything to be early.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_records(1_000).with_no_bound();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with_no_bound(mut self) -> Self {
         self.limits = Limits { max_records: u64::MAX, max_bytes: u64::MAX, emit_early: false };
         self
     }
 
     /// When the buffer is full, the oldest changes go on early.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_records(1_000).emit_early_when_full();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn emit_early_when_full(mut self) -> Self {
         self.limits.emit_early = true;
         self
     }
 
     /// When the buffer is full, the record meets the processing policy: by default the application ends.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::max_records(1_000).shut_down_when_full();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn shut_down_when_full(mut self) -> Self {
         self.limits.emit_early = false;
         self
     }
 
     /// Nothing is logged: what is held back when a task ends is lost.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::unbounded().without_changelog();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn without_changelog(mut self) -> Self {
         self.changelog = Changelog::None;
         self
     }
 
     /// A setting of the changelog topic.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let buffer = BufferConfig::unbounded().changelog_config("segment.bytes", "1000000");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn changelog_config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         if let Changelog::Own { config } = &mut self.changelog {
             config.push((key.into(), value.into()));
@@ -106,6 +176,20 @@ impl Default for BufferConfig {
 }
 
 /// Until when changes are held back.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let counts = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10)).count(Materialized::default());
+/// let complete = counts.suppress(Suppressed::until_window_closes(BufferConfig::unbounded()));
+/// complete.to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("orders", "a", "z", 10)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 2)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Suppressed<K> {
     name: Option<String>,
@@ -118,6 +202,20 @@ pub struct Suppressed<K> {
 impl<K> Suppressed<Windowed<K>> {
     /// Until the window is over, grace period included: there is one result per window, the final one. `buffer` must not be
     /// one that lets go of changes early.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let counts = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10)).count(Materialized::default());
+    /// let complete = counts.suppress(Suppressed::until_window_closes(BufferConfig::unbounded()));
+    /// complete.to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("orders", "a", "z", 10)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "untilWindowCloses")]
     pub fn until_window_closes(buffer: BufferConfig) -> Self {
         Self { name: None, wait_ms: None, end_of: Some(|key| key.window.end_ms), buffer }
@@ -126,12 +224,32 @@ impl<K> Suppressed<Windowed<K>> {
 
 impl<K> Suppressed<K> {
     /// Until so much stream time has passed since the key's first change that is held back.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let calm = people.suppress(Suppressed::until_time_limit(10, BufferConfig::max_records(100)));
+    /// calm.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0), ("people", "p", "Eve", 5), ("people", "q", "Bob", 20)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Eve".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "untilTimeLimit")]
     pub fn until_time_limit(wait_ms: i64, buffer: BufferConfig) -> Self {
         Self { name: None, wait_ms: Some(wait_ms), end_of: None, buffer }
     }
 
     /// Names the operator, and with it its store: `<name>-store`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let suppressed = Suppressed::<String>::until_time_limit(10, BufferConfig::max_records(100)).named("calm");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self

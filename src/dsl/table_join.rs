@@ -85,6 +85,20 @@ impl<K: Data, A: Data> KTable<K, A> {
 
     /// As [`join`](Self::join); the joiner also gets the key, `None` is no row, `joined` names the operator, and the result
     /// has a store of its own if `materialized` is given.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let names = builder.table("names", Consumed::<String, String>::default(), Materialized::default());
+    /// # let towns = builder.table("towns", Consumed::<String, String>::default(), Materialized::default());
+    /// let both = names.join_with(&towns, |_, name, town| Some(format!("{name} of {town}")), TableJoined::named("both"), Materialized::default());
+    /// both.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("names", "p", "Ada", 0), ("towns", "p", "Rome", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Ada of Rome".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn join_with<B: Data, R: Data>(
         &self,
         other: &KTable<K, B>,
@@ -97,6 +111,19 @@ impl<K: Data, A: Data> KTable<K, A> {
     }
 
     /// Joins each row with the other table's row of the same key, or with `None` where there is none.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let names = builder.table("names", Consumed::<String, String>::default(), Materialized::default());
+    /// # let towns = builder.table("towns", Consumed::<String, String>::default(), Materialized::default());
+    /// names.left_join(&towns, |name, town| format!("{name}:{}", town.is_some())).to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("names", "p", "Ada", 0), ("towns", "p", "Rome", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Ada:false".into()), ("p".into(), "Ada:true".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "leftJoin")]
     pub fn left_join<B: Data, R: Data>(
         &self,
@@ -108,6 +135,25 @@ impl<K: Data, A: Data> KTable<K, A> {
     }
 
     /// As [`left_join`](Self::left_join), with what [`join_with`](Self::join_with) adds.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let names = builder.table("names", Consumed::<String, String>::default(), Materialized::default());
+    /// # let towns = builder.table("towns", Consumed::<String, String>::default(), Materialized::default());
+    /// let both = names.left_join_with(
+    ///     &towns,
+    ///     |_, name, town| Some(format!("{name}:{}", town.is_some())),
+    ///     TableJoined::default(),
+    ///     Materialized::default(),
+    /// );
+    /// both.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("names", "p", "Ada", 0), ("towns", "p", "Rome", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Ada:false".into()), ("p".into(), "Ada:true".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn left_join_with<B: Data, R: Data>(
         &self,
         other: &KTable<K, B>,
@@ -121,6 +167,22 @@ impl<K: Data, A: Data> KTable<K, A> {
     }
 
     /// Joins the rows of two tables of the same key, as long as one of them is there.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let names = builder.table("names", Consumed::<String, String>::default(), Materialized::default());
+    /// # let towns = builder.table("towns", Consumed::<String, String>::default(), Materialized::default());
+    /// names
+    ///     .outer_join(&towns, |name, town| format!("{}:{}", name.is_some(), town.is_some()))
+    ///     .to_stream()
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("towns", "p", "Rome", 0), ("names", "p", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "false:true".into()), ("p".into(), "true:true".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "outerJoin")]
     pub fn outer_join<B: Data, R: Data>(
         &self,
@@ -132,6 +194,20 @@ impl<K: Data, A: Data> KTable<K, A> {
     }
 
     /// As [`outer_join`](Self::outer_join), with what [`join_with`](Self::join_with) adds.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let names = builder.table("names", Consumed::<String, String>::default(), Materialized::default());
+    /// # let towns = builder.table("towns", Consumed::<String, String>::default(), Materialized::default());
+    /// let both = names.outer_join_with(&towns, |_, name, town| name.or(town).cloned(), TableJoined::default(), Materialized::default());
+    /// both.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("towns", "p", "Rome", 0), ("names", "p", "Ada", 1)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Rome".into()), ("p".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn outer_join_with<B: Data, R: Data>(
         &self,
         other: &KTable<K, B>,

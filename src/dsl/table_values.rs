@@ -66,6 +66,18 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// As [`filter`](Self::filter), with a store of its own if `materialized` names one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// people.filter_with(|_, name| name != "nobody", Materialized::memory("somebody")).to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn filter_with(
         &self,
         keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
@@ -80,12 +92,36 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// Drops the rows for which `drop` is true.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// people.filter_not(|_, name| name == "nobody").to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "filterNot")]
     pub fn filter_not(&self, drop: impl Fn(&K, &V) -> bool + Send + Sync + 'static) -> KTable<K, V> {
         self.filter(move |key, row| !drop(key, row))
     }
 
     /// As [`filter_not`](Self::filter_not), with a store of its own if `materialized` names one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// people.filter_not_with(|_, name| name == "nobody", Materialized::memory("somebody")).to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("p".into(), "Ada".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn filter_not_with(
         &self,
         drop: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
@@ -109,6 +145,19 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     /// As [`map_values`](Self::map_values); `f` also gets the key, `None` is no row, and the new rows have a store of their
     /// own if `materialized` names one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let lengths = people.map_values_with(|_, name| Some(name.len() as i64), Materialized::memory("lengths").values());
+    /// lengths.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("p".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn map_values_with<W: Data>(
         &self,
         f: impl Fn(&K, &V) -> Option<W> + Send + Sync + 'static,
@@ -136,6 +185,19 @@ impl<K: Data, V: Data> KTable<K, V> {
     }
 
     /// As [`transform_values`](Self::transform_values), with a store of its own if `materialized` names one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let lengths = people.transform_values_with(|_, name| name.map(|name| name.len() as i64), Materialized::memory("lengths").values());
+    /// lengths.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("p".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn transform_values_with<W: Data>(
         &self,
         f: impl Fn(&K, Option<&V>) -> Option<W> + Send + Sync + 'static,
@@ -147,6 +209,19 @@ impl<K: Data, V: Data> KTable<K, V> {
 
     /// Sets the serdes that operators on this table take where they are not given others: `map_values` and its kin change
     /// the type of a table's rows, and do not know how the new ones are written.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let people = builder.table("people", Consumed::<String, String>::default(), Materialized::default());
+    /// let lengths = people.map_values(|name| name.len() as i64).serdes(String::serde(), i64::serde());
+    /// lengths.to_stream().to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("people", "p", "Ada", 0)], "out")?;
+    /// assert_eq!(results, [("p".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn serdes(self, key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
         Self { key: Some(key), value: Some(value), ..self }
     }

@@ -43,6 +43,19 @@ impl<K: Data, V: Data> KStream<K, Option<V>> {
     }
 
     /// As [`to_table`](Self::to_table), with the store that `materialized` names.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let latest = orders.map_values(Some).to_table_with(Materialized::memory("latest").values());
+    /// latest.to_stream().to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn to_table_with(&self, materialized: Materialized<K, V>) -> KTable<K, V> {
         let name = self.graph.name_or(materialized.operator.as_deref(), "KSTREAM-TOTABLE");
         let store = materialized.name.clone();

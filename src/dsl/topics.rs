@@ -3,12 +3,29 @@
 use crate::topology::{TopicName, TopicPattern};
 
 /// The topics that a stream reads: one, or several, or those of a [`TopicPattern`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// # let builder = StreamsBuilder::new();
+/// let one = builder.stream("a", Consumed::<String, String>::default());
+/// let several = builder.stream(["b", "c"], Consumed::<String, String>::default());
+/// let matching = builder.stream(TopicPattern::new("in-.*")?, Consumed::<String, String>::default());
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub trait Topics {
     /// Which topics these are.
     fn selected(self) -> SelectedTopics;
 }
 
 /// Topics by name or by pattern.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// assert_eq!("orders".selected(), SelectedTopics::Named(vec!["orders".into()]));
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SelectedTopics {
     /// Of these names.

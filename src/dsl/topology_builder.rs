@@ -62,6 +62,18 @@ use std::sync::Arc;
 pub struct TopologyBuilder(Rc<RefCell<Writer>>);
 
 /// What comes out of a source or a processor of a [`TopologyBuilder`]: the parent of what is to get its records.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// let builder = TopologyBuilder::new();
+/// let orders: Outlet<String, String> = builder.add_source("orders-in", "orders", Consumed::default());
+/// builder.add_sink("orders-out", "out", Produced::default(), &[&orders]);
+/// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+/// assert_eq!(results, [("a".into(), "x".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct Outlet<K, V> {
     writer: Rc<RefCell<Writer>>,
     node: NodeId,
@@ -82,11 +94,31 @@ impl Default for TopologyBuilder {
 
 impl TopologyBuilder {
     /// An empty builder.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// let builder = TopologyBuilder::new();
+    /// let orders = builder.add_source("orders-in", "orders", Consumed::<String, String>::default());
+    /// builder.add_sink("orders-out", "out", Produced::default(), &[&orders]);
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn new() -> Self {
         Self::with_defaults(Defaults::default())
     }
 
     /// An empty builder with other defaults, such as stores in memory.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let defaults = Defaults { engine: watersmeet::state::Engine::Memory, ..Defaults::default() };
+    /// let builder = TopologyBuilder::with_defaults(defaults);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn with_defaults(defaults: Defaults) -> Self {
         Self(Rc::new(RefCell::new(Writer::new(false, defaults))))
     }
@@ -110,6 +142,18 @@ impl TopologyBuilder {
     }
 
     /// Adds a node that reads a topic, several, or all that match a [`TopicPattern`](crate::topology::TopicPattern).
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// let builder = TopologyBuilder::new();
+    /// let orders = builder.add_source("orders-in", "orders", Consumed::<String, String>::default());
+    /// builder.add_sink("orders-out", "out", Produced::default(), &[&orders]);
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addSource")]
     pub fn add_source<K: Data, V: Data>(
         &self,
@@ -122,6 +166,26 @@ impl TopologyBuilder {
     }
 
     /// Adds a processor, one per task, made by `supplier`; `processing` says which stores it uses.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # struct Loud;
+    /// # impl Processor<String, String, String, String> for Loud {
+    /// #     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    /// #         let loud = record.value.to_uppercase();
+    /// #         context.forward(record.with_value(loud))
+    /// #     }
+    /// # }
+    /// let builder = TopologyBuilder::new();
+    /// let orders = builder.add_source("orders-in", "orders", Consumed::<String, String>::default());
+    /// let loud = builder.add_processor("loud", || Loud, &[&orders], Processing::default());
+    /// builder.add_sink("orders-out", "out", Produced::default(), &[&loud]);
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "X".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addProcessor")]
     #[doc(alias = "connectProcessorAndStateStores")]
     pub fn add_processor<K: Data, V: Data, K2: Data, V2: Data, P>(
@@ -146,6 +210,18 @@ impl TopologyBuilder {
     }
 
     /// Adds a node that writes to a topic, which must exist.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// let builder = TopologyBuilder::new();
+    /// let orders = builder.add_source("orders-in", "orders", Consumed::<String, String>::default());
+    /// builder.add_sink("orders-out", "out", Produced::default(), &[&orders]);
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addSink")]
     pub fn add_sink<K: Data, V: Data>(
         &self,
@@ -159,6 +235,19 @@ impl TopologyBuilder {
     }
 
     /// Adds a node that writes each record to the topic that `extractor` names for it.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// let builder = TopologyBuilder::new();
+    /// let orders = builder.add_source("orders-in", "orders", Consumed::<String, String>::default());
+    /// let by_key = TopicNameExtractor::new("ByKey", |key: &String, _: &String, _| format!("out-{key}"));
+    /// builder.add_dynamic_sink("orders-out", by_key, Produced::default(), &[&orders]);
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0)], "out-a")?;
+    /// assert_eq!(results, [("a".into(), "x".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addSink")]
     pub fn add_dynamic_sink<K: Data, V: Data>(
         &self,
@@ -172,6 +261,16 @@ impl TopologyBuilder {
     }
 
     /// Adds a store, which processors are connected to by [`Processing::store`].
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let builder = TopologyBuilder::new();
+    /// let seen = KeyValueStore::<String, i64>::store("seen", String::serde(), i64::serde());
+    /// let seen = builder.add_state_store(seen);
+    /// let processing = Processing::default().store(&seen);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addStateStore")]
     pub fn add_state_store<S: 'static>(&self, store: StateStore<S>) -> StateStore<S> {
         let mut writer = self.0.borrow_mut();
@@ -226,6 +325,23 @@ impl TopologyBuilder {
     }
 
     /// Adds a store that every instance has whole, filled from a topic by a processor of the user's own.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # struct Keep(KeyValueStore<String, String>);
+    /// # impl Processor<String, String, (), ()> for Keep {
+    /// #     fn process(&mut self, context: &mut ProcessorContext<'_, (), ()>, record: Record<String, String>) -> Result {
+    /// #         self.0.put(context, &record.key, Some(&record.value))
+    /// #     }
+    /// # }
+    /// let builder = TopologyBuilder::new();
+    /// let people = KeyValueStore::<String, String>::store("people", String::serde(), String::serde());
+    /// let consumed = Consumed::<String, String>::default();
+    /// let people = builder.add_global_store(people, "people-in", "people", consumed, "keep-people", Keep);
+    /// # builder.build()?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "addGlobalStore")]
     pub fn add_global_store<S: 'static, K: Data, V: Data, P>(
         &self,
@@ -245,6 +361,17 @@ impl TopologyBuilder {
     }
 
     /// Checks the nodes and makes them a topology.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let builder = TopologyBuilder::new();
+    /// let orders = builder.add_source("orders-in", "orders", Consumed::<String, String>::default());
+    /// builder.add_sink("orders-out", "out", Produced::default(), &[&orders]);
+    /// let topology = builder.build()?;
+    /// assert!(topology.describe().contains("Source: orders-in (topics: [orders])"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::Topology`]: a name twice, a topic read twice, a store that was never added, no source.

@@ -11,6 +11,19 @@ use crate::windows::{EmitStrategy, SessionWindows, SlidingWindows, TimeWindows, 
 use std::sync::Arc;
 
 /// What a grouped stream can be cut into: [`TimeWindows`], [`SlidingWindows`], [`UnlimitedWindows`] or [`SessionWindows`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+/// windowed.count(Materialized::default()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 12)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@10".into(), 1)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub trait WindowedBy: Copy {
     /// What becomes of a grouped stream: [`TimeWindowedKStream`] or [`SessionWindowedKStream`].
     type Of<G>;
@@ -52,6 +65,21 @@ impl WindowedBy for SessionWindows {
 }
 
 /// Something grouped and cut into time windows.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+/// windowed.count(Materialized::default()).to_stream().flatten_values()
+///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+///     .to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 12)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@10".into(), 1)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct TimeWindowed<G> {
     pub(super) grouped: G,
@@ -60,6 +88,21 @@ pub struct TimeWindowed<G> {
 }
 
 /// Something grouped and cut into sessions.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+/// windowed.count(Materialized::default()).to_stream().flatten_values()
+///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+///     .to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 20)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@20".into(), 1)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct SessionWindowed<G> {
     pub(super) grouped: G,
@@ -68,9 +111,39 @@ pub struct SessionWindowed<G> {
 }
 
 /// A grouped stream cut into tumbling, hopping, sliding or unlimited windows. Made by [`KGroupedStream::windowed_by`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+/// windowed.count(Materialized::default()).to_stream().flatten_values()
+///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+///     .to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 12)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@10".into(), 1)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub type TimeWindowedKStream<K, V> = TimeWindowed<KGroupedStream<K, V>>;
 
 /// A grouped stream cut into sessions. Made by [`KGroupedStream::windowed_by`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// use watersmeet::testing::results;
+/// # let builder = StreamsBuilder::new();
+/// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+/// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+/// windowed.count(Materialized::default()).to_stream().flatten_values()
+///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+///     .to("out", Produced::default());
+/// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 20)], "out")?;
+/// assert_eq!(results, [("a@0".into(), 1), ("a@20".into(), 1)]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub type SessionWindowedKStream<K, V> = SessionWindowed<KGroupedStream<K, V>>;
 
 impl<K: Data, V: Data> KGroupedStream<K, V> {
@@ -100,17 +173,56 @@ impl<K: Data, V: Data> KGroupedStream<K, V> {
 
 impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     /// Says when results are sent on; [`EmitStrategy::OnWindowUpdate`] unless told.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed.emit_strategy(EmitStrategy::OnWindowClose).count(Materialized::default()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("orders", "a", "z", 10)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn emit_strategy(self, emit: EmitStrategy) -> Self {
         Self { emit, ..self }
     }
 
     /// Counts the records of each key and window.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed.count(Materialized::memory("counts")).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
         let (given, value) = (materialized.is_given(), materialized.value.clone().or_else(|| Some(i64::serde())));
         self.counted(given, |n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed.count_with(|n| n as i32, |n| i64::from(*n), Materialized::memory("counts").values()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i32>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count_with<N: Data>(
         &self,
         make: impl Fn(i64) -> N + Send + Sync + 'static,
@@ -134,6 +246,19 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// Combines the values of each key and window with each other: the first one as it is, every further one by `reducer`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed.reduce(|so_far, new| format!("{so_far}{new}"), Materialized::default()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), "x".into()), ("a@0".into(), "xy".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         reducer: impl Fn(&V, &V) -> V + Send + Sync + 'static,
@@ -146,6 +271,20 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
     /// As [`reduce`](Self::reduce), into another type, and with windows that may end early: `first` makes the aggregate of a
     /// window's first value, `reducer` gets the aggregate so far and a value; a `None` is none.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed
+    ///     .reduce_with(|first| Some(first.len() as i64), |n, new| Some(n + new.len() as i64), Materialized::default().values()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce_with<A: Data>(
         &self,
         first: impl Fn(&V) -> Option<A> + Send + Sync + 'static,
@@ -158,6 +297,19 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// Folds the records of each key and window into a value of another type, that begins as `initializer` says.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed.aggregate(|| 0, |_, v, n: i64| n + v.len() as i64, Materialized::default().values()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "xy", 0), ("orders", "a", "z", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2), ("a@0".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -168,6 +320,19 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no aggregate": an aggregator that gives it deletes the window.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(TimeWindows::of_size(10));
+    /// windowed.aggregate_with(|| Some(0), |_, v, n: Option<i64>| Some(n? + v.len() as i64), Materialized::default().values()).to_stream().select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms)).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "xy", 0), ("orders", "a", "z", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2), ("a@0".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,
@@ -192,17 +357,62 @@ impl<K: Data, V: Data> TimeWindowedKStream<K, V> {
 
 impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     /// Says when results are sent on; [`EmitStrategy::OnWindowUpdate`] unless told.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed.emit_strategy(EmitStrategy::OnWindowClose).count(Materialized::default()).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1), ("orders", "a", "z", 50)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn emit_strategy(self, emit: EmitStrategy) -> Self {
         Self { emit, ..self }
     }
 
     /// Counts the records of each key and session.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed.count(Materialized::memory("counts")).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count(&self, materialized: Materialized<K, i64>) -> KTable<Windowed<K>, i64> {
         let (given, value) = (materialized.is_given(), materialized.value.clone().or_else(|| Some(i64::serde())));
         self.counted(given, |n| n, |n| *n, Materialized { value, ..materialized })
     }
 
     /// As [`count`](Self::count), into a type of the caller's: `make` makes it of a number, `number` is the number in it.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed.count_with(|n| n as i32, |n| i64::from(*n), Materialized::memory("counts").values()).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i32>(builder.build()?, &[("orders", "a", "x", 0)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn count_with<N: Data>(
         &self,
         make: impl Fn(i64) -> N + Send + Sync + 'static,
@@ -235,6 +445,21 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     }
 
     /// Combines the values of each key and session with each other: the first one as it is, every further one by `reducer`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed.reduce(|so_far, new| format!("{so_far}{new}"), Materialized::default()).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, String>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), "x".into()), ("a@0".into(), "xy".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce(
         &self,
         reducer: impl Fn(&V, &V) -> V + Send + Sync + 'static,
@@ -255,6 +480,27 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     /// As [`reduce`](Self::reduce), into another type, and with sessions that may end early: `first` makes the aggregate of a
     /// session's first value, `reducer` gets the aggregate so far and a value, `merger` the aggregates of two sessions that
     /// become one; a `None` is none.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed
+    ///     .reduce_with(
+    ///         |first| Some(first.len() as i64),
+    ///         |n, new| Some(n + new.len() as i64),
+    ///         |one, other| Some(one + other),
+    ///         Materialized::default().values(),
+    ///     ).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "x", 0), ("orders", "a", "y", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 1), ("a@0".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn reduce_with<A: Data>(
         &self,
         first: impl Fn(&V) -> Option<A> + Send + Sync + 'static,
@@ -278,6 +524,22 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
 
     /// Folds the records of each key and session into a value of another type, that begins as `initializer` says; `merger`
     /// makes one of the aggregates of two sessions that become one.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed
+    ///     .aggregate(|| 0, |_, v, n: i64| n + v.len() as i64, |_, one, other| one + other, Materialized::default().values()).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "xy", 0), ("orders", "a", "z", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2), ("a@0".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate<A: Data>(
         &self,
         initializer: impl Fn() -> A + Send + Sync + 'static,
@@ -294,6 +556,27 @@ impl<K: Data, V: Data> SessionWindowedKStream<K, V> {
     }
 
     /// As [`aggregate`](Self::aggregate), where `None` is "no aggregate": an aggregator that gives it deletes the session.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::testing::results;
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// let windowed = orders.group_by_key(Grouped::default()).windowed_by(SessionWindows::of_inactivity_gap(5));
+    /// windowed
+    ///     .aggregate_with(
+    ///         || Some(0),
+    ///         |_, v, n: Option<i64>| Some(n? + v.len() as i64),
+    ///         |_, one: Option<i64>, other| Some(one? + other),
+    ///         Materialized::default().values(),
+    ///     ).to_stream().flatten_values()
+    ///     .select_key(|k, _| format!("{}@{}", k.key, k.window.start_ms))
+    ///     .to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("orders", "a", "xy", 0), ("orders", "a", "z", 1)], "out")?;
+    /// assert_eq!(results, [("a@0".into(), 2), ("a@0".into(), 3)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn aggregate_with<A: Data>(
         &self,
         initializer: impl Fn() -> Option<A> + Send + Sync + 'static,

@@ -13,6 +13,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What holds where an operator does not say otherwise.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// let defaults = Defaults { engine: watersmeet::state::Engine::Memory, explicit_names: true };
+/// let builder = StreamsBuilder::with_defaults(defaults);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Defaults {
     /// Where tables and aggregations keep their rows (`dsl.store.suppliers.class` in Kafka Streams).

@@ -1,14 +1,15 @@
 //! A whole test in one call.
 
 use super::TopologyTestDriver;
-use crate::config::Config;
+use crate::config::{Config, EmitIntervals};
 use crate::dsl::{Consumed, Produced};
 use crate::error::Result;
 use crate::record::Timestamp;
 use crate::serdes::DefaultSerde;
 use crate::topology::Topology;
 
-/// Runs a topology on records of text (topic, key, value, timestamp) and returns what it writes to the topic `output`.
+/// Runs a topology on records of text (topic, key, value, timestamp) and returns what it writes to the topic `output`. What
+/// windows send when they close comes without regard to the wall clock.
 ///
 /// ```
 /// use watersmeet::prelude::*;
@@ -30,7 +31,9 @@ pub fn results<K: DefaultSerde, V: DefaultSerde>(
     records: &[(&str, &str, &str, Timestamp)],
     output: &str,
 ) -> Result<Vec<(K, V)>> {
-    let driver = TopologyTestDriver::new(topology, Config::new("test"))?;
+    let emit_intervals = EmitIntervals { outer_join_ms: 0, window_close_ms: 0 };
+    let config = Config { emit_intervals, ..Config::new("test") };
+    let driver = TopologyTestDriver::new(topology, config)?;
     for (topic, key, value, timestamp_ms) in records {
         let input = driver.create_input_topic(topic, Produced::<String, String>::default());
         input.pipe_at(*key, *value, *timestamp_ms)?;

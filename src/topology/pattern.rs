@@ -31,6 +31,13 @@ impl TopicPattern {
     /// The pattern of this regular expression, in the syntax of the crate `regex`: Java's without look-around and
     /// back-references.
     ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// assert!(TopicPattern::new("orders-[a-z]+").is_ok() && TopicPattern::new("orders-[").is_err());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Kind::Topology`]: it is none.
     pub fn new(regular_expression: &str) -> Result<Self> {
@@ -43,11 +50,26 @@ impl TopicPattern {
     }
 
     /// The regular expression.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// assert_eq!(TopicPattern::new("orders-.*")?.as_str(), "orders-.*");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Whether a topic of this name is among them.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let orders = TopicPattern::new("orders-.*")?;
+    /// assert!(orders.matches("orders-asia") && !orders.matches("old-orders-asia"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn matches(&self, topic: &str) -> bool {
         self.regex.is_match(topic)
     }

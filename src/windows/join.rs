@@ -20,23 +20,51 @@ pub struct JoinWindows {
 
 impl JoinWindows {
     /// Records at most `difference_ms` apart, none of which comes late.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = JoinWindows::of_time_difference(60_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofTimeDifferenceWithNoGrace")]
     pub fn of_time_difference(difference_ms: i64) -> Self {
         Self::of_time_difference_and_grace(difference_ms, 0)
     }
 
     /// Records at most `difference_ms` apart, which may come `grace_ms` of stream time after their window's end.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = JoinWindows::of_time_difference_and_grace(60_000, 5_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofTimeDifferenceAndGrace")]
     pub fn of_time_difference_and_grace(difference_ms: i64, grace_ms: i64) -> Self {
         Self { before_ms: difference_ms, after_ms: difference_ms, grace_ms }
     }
 
     /// How much earlier than the left record the right one may be.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = JoinWindows::of_time_difference(60_000).before(0);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn before(self, before_ms: i64) -> Self {
         Self { before_ms, ..self }
     }
 
     /// How much later than the left record the right one may be.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = JoinWindows::of_time_difference(60_000).after(0);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn after(self, after_ms: i64) -> Self {
         Self { after_ms, ..self }
     }

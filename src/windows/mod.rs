@@ -21,6 +21,14 @@ use serde::Serialize;
 
 /// A span of event time. Whether its end belongs to it depends on the kind of window: it does for sliding windows and
 /// sessions, it does not for tumbling and hopping windows.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// let window = Window::new(0, 10);
+/// assert_eq!((window.start_ms, window.end_ms), (0, 10));
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Window {
     /// Its first millisecond.
@@ -31,11 +39,25 @@ pub struct Window {
 
 impl Window {
     /// From `start_ms` to `end_ms`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let window = Window::new(0, 10);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn new(start_ms: Timestamp, end_ms: Timestamp) -> Self {
         Self { start_ms, end_ms }
     }
 
     /// The smallest window that covers both.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// assert_eq!(Window::new(0, 10).union(Window::new(5, 15)), Window::new(0, 15));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn union(self, other: Self) -> Self {
         Self { start_ms: self.start_ms.min(other.start_ms), end_ms: self.end_ms.max(other.end_ms) }
     }
@@ -63,6 +85,13 @@ impl<K: std::fmt::Display> std::fmt::Display for Windowed<K> {
 }
 
 /// When a windowed aggregation sends its results on. Source: KIP-825.
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// assert_ne!(EmitStrategy::OnWindowClose, EmitStrategy::default());
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EmitStrategy {
     /// Every change of a window.

@@ -20,6 +20,13 @@ pub struct TimeWindowedSerde<K> {
 
 impl<K: 'static> TimeWindowedSerde<K> {
     /// Keys by `key`, windows of this size.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let keys = TimeWindowedSerde::of(String::serde(), 60_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn of(key: SerdeRef<K>, size_ms: i64) -> SerdeRef<Windowed<K>> {
         std::sync::Arc::new(Self { key, size_ms })
     }
@@ -59,6 +66,13 @@ pub struct SessionWindowedSerde<K> {
 
 impl<K: 'static> SessionWindowedSerde<K> {
     /// Keys by `key`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let keys = SessionWindowedSerde::of(String::serde());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn of(key: SerdeRef<K>) -> SerdeRef<Windowed<K>> {
         std::sync::Arc::new(Self { key })
     }

@@ -18,12 +18,26 @@ pub struct SessionWindows {
 
 impl SessionWindows {
     /// Sessions that end when nothing comes for `gap_ms`, and take no record after that.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = SessionWindows::of_inactivity_gap(60_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofInactivityGapWithNoGrace")]
     pub fn of_inactivity_gap(gap_ms: i64) -> Self {
         Self::of_inactivity_gap_and_grace(gap_ms, 0)
     }
 
     /// Sessions that end when nothing comes for `gap_ms`, and take records for another `grace_ms` of stream time.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = SessionWindows::of_inactivity_gap_and_grace(60_000, 5_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofInactivityGapAndGrace")]
     pub fn of_inactivity_gap_and_grace(gap_ms: i64, grace_ms: i64) -> Self {
         Self { gap_ms, grace_ms }

@@ -18,12 +18,26 @@ pub struct SlidingWindows {
 
 impl SlidingWindows {
     /// Windows of this length, which take no record that comes after their end.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = SlidingWindows::of_time_difference(60_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofTimeDifferenceWithNoGrace")]
     pub fn of_time_difference(difference_ms: i64) -> Self {
         Self::of_time_difference_and_grace(difference_ms, 0)
     }
 
     /// Windows of this length, which take records for another `grace_ms` of stream time after their end.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = SlidingWindows::of_time_difference_and_grace(60_000, 5_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofTimeDifferenceAndGrace")]
     pub fn of_time_difference_and_grace(difference_ms: i64, grace_ms: i64) -> Self {
         Self { difference_ms, grace_ms }

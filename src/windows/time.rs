@@ -24,18 +24,39 @@ pub struct TimeWindows {
 
 impl TimeWindows {
     /// Tumbling windows of this size, which take no record that comes after their end.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = TimeWindows::of_size(60_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofSizeWithNoGrace")]
     pub fn of_size(size_ms: i64) -> Self {
         Self::of_size_and_grace(size_ms, 0)
     }
 
     /// Tumbling windows of this size, which take records for another `grace_ms` of stream time after their end.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = TimeWindows::of_size_and_grace(60_000, 5_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "ofSizeAndGrace")]
     pub fn of_size_and_grace(size_ms: i64, grace_ms: i64) -> Self {
         Self { size_ms, advance_ms: size_ms, grace_ms }
     }
 
     /// A new window begins every `advance_ms`.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let every_ten_seconds_the_last_minute = TimeWindows::of_size(60_000).advance_by(10_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn advance_by(self, advance_ms: i64) -> Self {
         Self { advance_ms, ..self }
     }
@@ -56,17 +77,39 @@ pub struct UnlimitedWindows {
 
 impl UnlimitedWindows {
     /// From the beginning of time, 0.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let from_the_beginning = UnlimitedWindows::of();
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn of() -> Self {
         Self::default()
     }
 
     /// From `start_ms` on; earlier records are in no window.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let since_then = UnlimitedWindows::start_on(1_700_000_000_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn start_on(start_ms: Timestamp) -> Self {
         Self { start_ms }
     }
 }
 
 /// Windows whose times are known before any record: [`TimeWindows`] or [`UnlimitedWindows`].
+///
+/// ```
+/// use watersmeet::prelude::*;
+/// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+/// let windows = Windows::from(TimeWindows::of_size(10).advance_by(5));
+/// assert_eq!(windows.of(12).count(), 2);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
     /// Tumbling or hopping.
@@ -89,6 +132,14 @@ impl From<UnlimitedWindows> for Windows {
 
 impl Windows {
     /// The windows that a record of this time is in, in the order of their starts.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let windows = Windows::from(TimeWindows::of_size(10));
+    /// assert_eq!(windows.of(12).collect::<Vec<_>>(), [Window::new(10, 20)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn of(&self, timestamp_ms: Timestamp) -> impl Iterator<Item = Window> + use<> {
         // Unlimited windows are a single step: its advance leads beyond every timestamp.
         let (first_ms, size_ms, advance_ms) = match *self {
@@ -105,6 +156,13 @@ impl Windows {
     }
 
     /// From start to end of each window.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// assert_eq!(Windows::from(TimeWindows::of_size(10)).size_ms(), 10);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn size_ms(&self) -> i64 {
         match self {
             Self::Time(windows) => windows.size_ms,
@@ -113,6 +171,13 @@ impl Windows {
     }
 
     /// How long a window takes records after its end.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// assert_eq!(Windows::from(TimeWindows::of_size_and_grace(10, 3)).grace_ms(), 3);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn grace_ms(&self) -> i64 {
         match self {
             Self::Time(windows) => windows.grace_ms,

@@ -1,6 +1,7 @@
 //! What the interface offers beside the operators that the oracle's cases compare with Kafka Streams. One binary, because
 //! linking takes longer than the tests.
 
+mod capabilities;
 mod partitioners;
 mod patterns;
 mod printed;

@@ -95,10 +95,11 @@ impl<S> StateStore<S> {
         self
     }
 
-    /// Collects writes until the commit, where there is memory for it. Stores of processors do not, unless asked to.
+    /// Collects writes until the commit, where there is memory for it. Stores of processors do not, unless asked to, and
+    /// window stores with duplicates never: each row is one of its own.
     #[doc(alias = "withCachingEnabled")]
     pub fn cached(mut self) -> Self {
-        self.spec.cached = true;
+        self.spec.cached = !matches!(self.spec.kind, StoreKind::Window { duplicates: true, .. });
         self
     }
 

@@ -39,8 +39,18 @@ pub struct StreamJoined<K, A, B> {
     key: Option<SerdeRef<K>>,
     value: Option<SerdeRef<A>>,
     other_value: Option<SerdeRef<B>>,
+    keeping: Keeping,
+}
+
+/// Where a join's records are kept.
+#[derive(Clone, Default)]
+struct Keeping {
     engine: Option<Engine>,
+    /// The stores of this and of the other stream that have a name and an engine of their own.
+    this: Option<(String, Engine)>,
+    other: Option<(String, Engine)>,
     logging_off: bool,
+    topic_config: Vec<(String, String)>,
 }
 
 impl<K, A, B> Default for StreamJoined<K, A, B> {
@@ -51,8 +61,7 @@ impl<K, A, B> Default for StreamJoined<K, A, B> {
             key: None,
             value: None,
             other_value: None,
-            engine: None,
-            logging_off: false,
+            keeping: Keeping::default(),
         }
     }
 }
@@ -106,7 +115,43 @@ impl<K, A, B> StreamJoined<K, A, B> {
     /// # Ok::<(), watersmeet::error::Error>(())
     /// ```
     pub fn engine(mut self, engine: Engine) -> Self {
-        self.engine = Some(engine);
+        self.keeping.engine = Some(engine);
+        self
+    }
+
+    /// Keeps this stream's records in a store of this name, on an engine of its own. In a left or outer join those that wait
+    /// for a partner are kept on the same engine, unless [`engine`](Self::engine) says otherwise.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # let orders = builder.stream("orders", Consumed::<String, String>::default());
+    /// # let payments = builder.stream("payments", Consumed::<String, String>::default());
+    /// let joined = StreamJoined::default().this_store("open-orders", watersmeet::state::Engine::Memory);
+    /// let windows = JoinWindows::of_time_difference(10);
+    /// orders.join_stream(&payments, |_, order, payment| format!("{order}+{payment}"), windows, joined).to("out", Produced::default());
+    /// assert!(builder.build()?.describe().contains("(stores: [open-orders])"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "withThisStoreSupplier")]
+    pub fn this_store(mut self, name: impl Into<String>, engine: Engine) -> Self {
+        self.keeping.this = Some((name.into(), engine));
+        self
+    }
+
+    /// Keeps the other stream's records in a store of this name, on an engine of its own.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let engine = watersmeet::state::Engine::Memory;
+    /// let joined = StreamJoined::<String, String, String>::default().other_store("recent-payments", engine);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "withOtherStoreSupplier")]
+    pub fn other_store(mut self, name: impl Into<String>, engine: Engine) -> Self {
+        self.keeping.other = Some((name.into(), engine));
         self
     }
 
@@ -120,7 +165,21 @@ impl<K, A, B> StreamJoined<K, A, B> {
     /// ```
     #[doc(alias = "withLoggingDisabled")]
     pub fn without_changelog(mut self) -> Self {
-        self.logging_off = true;
+        self.keeping.logging_off = true;
+        self
+    }
+
+    /// Sets a topic setting of the changelogs over the built-in ones.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// let joined = StreamJoined::<String, String, String>::default().changelog_config("segment.bytes", "1000000");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "withLoggingEnabled")]
+    pub fn changelog_config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.keeping.topic_config.push((key.into(), value.into()));
         self
     }
 }
@@ -285,8 +344,7 @@ impl<K: Data, A: Data> KStream<K, A> {
             key,
             value,
             other_value,
-            engine: joined.engine,
-            logging_off: joined.logging_off,
+            keeping: joined.keeping,
         };
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
             if is_self_join.get() { plan.write_self_join(writer, name) } else { plan.write(writer, name) }
@@ -332,15 +390,20 @@ impl Names {
         };
         let number = this_generated.rsplit('-').next().unwrap_or_default();
         let shared = if outer.right { "-outer-shared-join" } else { "-left-shared-join" };
-        let waiting = store(shared, &format!("KSTREAM-OUTERSHARED-{number}"));
+        let (this, other) = (&joined.keeping.this, &joined.keeping.other);
+        let waiting = match this {
+            Some((name, _)) => format!("{name}{shared}-store"),
+            None => store(shared, &format!("KSTREAM-OUTERSHARED-{number}")),
+        };
+        let own = |kept: &Option<(String, Engine)>| kept.as_ref().map(|(name, _)| name.clone());
         Self {
             this_windowed,
             other_windowed,
             this_join: named(this_suffix).unwrap_or_else(|| this_generated.clone()),
             other_join: named(other_suffix).unwrap_or_else(|| other_generated.clone()),
             merge,
-            this_store: store(this_suffix, &this_generated),
-            other_store: store(other_suffix, &other_generated),
+            this_store: own(this).unwrap_or_else(|| store(this_suffix, &this_generated)),
+            other_store: own(other).unwrap_or_else(|| store(other_suffix, &other_generated)),
             waiting,
         }
     }
@@ -355,8 +418,7 @@ struct Plan<K, A, B, R> {
     key: SerdeRef<K>,
     value: SerdeRef<A>,
     other_value: SerdeRef<B>,
-    engine: Option<Engine>,
-    logging_off: bool,
+    keeping: Keeping,
 }
 
 impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
@@ -385,14 +447,21 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
         let this = self.write_side(writer, &names.this_join, this_windowed, left);
         let other = self.write_side(writer, &names.other_join, other_windowed, right);
         let merge = writer.passing(name, &[this, other], |_: &mut Build, out: Port<K, R>| out);
-        let window = self.window_spec(writer, &names.this_store);
+        let (own, other_own) = (&self.keeping.this, &self.keeping.other);
+        let window = self.window_spec(writer, &names.this_store, own);
         writer.store(window, &[this_windowed, other]);
-        let window = self.window_spec(writer, &names.other_store);
+        let window = self.window_spec(writer, &names.other_store, other_own);
         writer.store(window, &[other_windowed, this]);
         // The task keeps the join's time under the left store.
         if self.outer.left {
-            let kind = StoreKind::KeyValue { timestamped: false };
-            let spec = StoreSpec { kind, ..self.window_spec(writer, &names.waiting) };
+            let engine = self.keeping.engine.or(own.as_ref().map(|(_, engine)| *engine));
+            let spec = StoreSpec {
+                name: names.waiting.clone(),
+                engine: engine.unwrap_or(writer.defaults.engine),
+                kind: StoreKind::KeyValue { timestamped: false },
+                changelog: self.changelog(&[]),
+                cached: false,
+            };
             writer.store(spec, &[this, other]);
         }
         merge
@@ -437,7 +506,7 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
         let same = |a: &A| (a as &dyn Any).downcast_ref::<B>().cloned();
         let both = move |key: &K, a: &A, b: &A| join(key, Some(a), same(b).as_ref());
         let (key, value, both) = (self.key.clone(), self.value.clone(), Arc::new(both));
-        let spec = self.window_spec(writer, &store);
+        let spec = self.window_spec(writer, &store, &self.keeping.this);
         let node = writer.processor(name, &[this_windowed], move |build: &mut Build, out: Port<K, R>| {
             let spec = JoinSpec {
                 before_ms: windows.before_ms,
@@ -460,11 +529,12 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
         node
     }
 
-    fn window_spec(&self, writer: &Writer, name: &str) -> StoreSpec {
+    fn window_spec(&self, writer: &Writer, name: &str, own: &Option<(String, Engine)>) -> StoreSpec {
         let (retention_ms, size_ms) = (self.windows.retention_ms(), self.windows.size_ms());
+        let engine = own.as_ref().map(|(_, engine)| *engine).or(self.keeping.engine);
         StoreSpec {
             name: name.into(),
-            engine: self.engine.unwrap_or(writer.defaults.engine),
+            engine: engine.unwrap_or(writer.defaults.engine),
             kind: StoreKind::Window {
                 retention_ms,
                 size_ms,
@@ -472,8 +542,17 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
                 order: WindowOrder::Key,
                 timestamped: false,
             },
-            changelog: if self.logging_off { Changelog::None } else { Changelog::Own { config: Vec::new() } },
+            // Its rows never replace each other: there is nothing to compact, whatever the user asks for.
+            changelog: self.changelog(&[("cleanup.policy".into(), "delete".into())]),
             cached: false,
+        }
+    }
+
+    /// The changelog as the user wants it, with these settings over the user's.
+    fn changelog(&self, over: &[(String, String)]) -> Changelog {
+        match self.keeping.logging_off {
+            true => Changelog::None,
+            false => Changelog::Own { config: self.keeping.topic_config.iter().chain(over).cloned().collect() },
         }
     }
 }

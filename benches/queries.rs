@@ -43,11 +43,11 @@ fn ask(streams: &Streams, level: Level, rows: usize, rate: Option<u64>, stop: &A
     let reads = streams.store("rows").level(level).key_value::<String, String>().expect("is there");
     let (begun, mut latencies) = (Instant::now(), Vec::new());
     while !stop.load(Ordering::Relaxed) {
-        if let Some(rate) = rate {
-            if latencies.len() as f64 > begun.elapsed().as_secs_f64() * rate as f64 {
-                std::thread::park_timeout(Duration::from_micros(50));
-                continue;
-            }
+        if let Some(rate) = rate
+            && latencies.len() as f64 > begun.elapsed().as_secs_f64() * rate as f64
+        {
+            std::thread::park_timeout(Duration::from_micros(50));
+            continue;
         }
         let asked = Instant::now();
         let n = latencies.len().wrapping_mul(7919) % rows;

@@ -55,14 +55,7 @@ struct Keeping {
 
 impl<K, A, B> Default for StreamJoined<K, A, B> {
     fn default() -> Self {
-        Self {
-            name: None,
-            store_name: None,
-            key: None,
-            value: None,
-            other_value: None,
-            keeping: Keeping::default(),
-        }
+        Self { name: None, store_name: None, key: None, value: None, other_value: None, keeping: Keeping::default() }
     }
 }
 
@@ -336,16 +329,7 @@ impl<K: Data, A: Data> KStream<K, A> {
         sources.extend(right.sources.iter().filter(|source| !left.sources.contains(source)));
         let merge = names.merge.clone();
         let write_key = key.clone();
-        let plan = Plan {
-            names,
-            outer,
-            join,
-            windows,
-            key,
-            value,
-            other_value,
-            keeping: joined.keeping,
-        };
+        let plan = Plan { names, outer, join, windows, key, value, other_value, keeping: joined.keeping };
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| {
             if is_self_join.get() { plan.write_self_join(writer, name) } else { plan.write(writer, name) }
         };

@@ -95,7 +95,7 @@ impl Input {
         self.queue.len() + usize::from(self.head.is_some())
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.head.is_none()
     }
 

@@ -114,7 +114,7 @@ impl Task {
         self.inputs.iter_mut().for_each(Input::put_back);
         // The numbers of the inputs have changed: what waits is chosen, and decoded, anew.
         self.ready = Ready::default();
-        self.arrived = (0..self.inputs.len()).filter(|i| self.inputs[*i].len() > 0).collect();
+        self.arrived = (0..self.inputs.len()).filter(|i| !self.inputs[*i].is_empty()).collect();
     }
 
     /// Processes records as far as `limits` let it, in the order of their timestamps across the inputs, and hands what they

@@ -226,13 +226,13 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
                 }
             }
         }
-        if let Some(restart) = options.broker_restart.as_ref().filter(|_| loading && now >= restart_at) {
-            if restarting.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some())) {
-                restart_at = now + Duration::from_millis(20_000 + random.below(20_000));
-                report.broker_restarts += 1;
-                let command = Command::new("bash").args(["-c", restart]).stdout(Stdio::null()).spawn();
-                restarting = Some(command.expect("bash"));
-            }
+        if let Some(restart) = options.broker_restart.as_ref().filter(|_| loading && now >= restart_at)
+            && restarting.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()))
+        {
+            restart_at = now + Duration::from_millis(20_000 + random.below(20_000));
+            report.broker_restarts += 1;
+            let command = Command::new("bash").args(["-c", restart]).stdout(Stdio::null()).spawn();
+            restarting = Some(command.expect("bash"));
         }
         if outputs.read(Duration::from_millis(20)) > 0 || loading {
             moved = now;

@@ -23,11 +23,11 @@ struct Topics {
 
 fn topology(topics: &Topics) -> Topology {
     let builder = StreamsBuilder::new();
-    let rows = builder.table(&*topics.table, Consumed::<String, String>::default(), Materialized::rocksdb("rows"));
+    let rows = builder.table(&topics.table, Consumed::<String, String>::default(), Materialized::rocksdb("rows"));
     let stream = builder.stream(&*topics.input, Consumed::<String, String>::default());
-    stream.join(&rows, |value, row| format!("{value}+{row}")).to(&*topics.joined, Produced::default());
+    stream.join(&rows, |value, row| format!("{value}+{row}")).to(&topics.joined, Produced::default());
     let grouped = stream.group_by(|_, value| value.clone(), Grouped::keys().values().named("by-value"));
-    grouped.count(Materialized::rocksdb("counts")).to_stream().to(&*topics.counts, Produced::default());
+    grouped.count(Materialized::rocksdb("counts")).to_stream().to(&topics.counts, Produced::default());
     builder.build().expect("builds")
 }
 

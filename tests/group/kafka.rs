@@ -191,7 +191,7 @@ fn partitions_that_stay_go_on_while_a_third_instance_joins() {
         let builder = StreamsBuilder::new();
         let stream = builder.stream(&*input, Consumed::<String, String>::default());
         let counted = stream.group_by_key(Grouped::default()).count(Materialized::rocksdb("counts"));
-        counted.to_stream().to(&*output, Produced::default());
+        counted.to_stream().to(&output, Produced::default());
         builder.build().expect("builds")
     };
     let dirs = [dir(), dir(), dir()];

@@ -55,6 +55,7 @@ pub mod prelude {
         StreamJoined, StreamsBuilder, TableJoined, TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
+    pub use crate::operators::map_async::{AsyncOptions, Call, CallError, CallOrder, CircuitBreaker, RateLimit, Retry};
     pub use crate::partitioner::StreamPartitioner;
     pub use crate::record::{Headers, Record};
     pub use crate::runtime::Streams;

@@ -10,6 +10,7 @@ mod grouped;
 mod grouped_table;
 mod kstream;
 mod ktable;
+mod map_async;
 mod materialized;
 mod optimize;
 mod options;

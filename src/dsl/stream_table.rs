@@ -156,8 +156,9 @@ impl<K: Data, V: Data> KStream<K, V> {
                     Some((grace, buffer)) => Box::new(GraceJoin { join, buffer: grace.open(build, buffer) }),
                 }
             });
-            if let Some(buffer) = buffer {
-                writer.store(buffer, &[node]);
+            match buffer {
+                Some(buffer) => writer.store(buffer, &[node]),
+                None => writer.reads_only(node),
             }
             stores.iter().for_each(|store| writer.connect(node, store));
             node

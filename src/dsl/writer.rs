@@ -195,6 +195,16 @@ impl Writer {
         }
     }
 
+    /// Of this node records go on later: it keeps offsets from being committed.
+    pub(crate) fn holds(&mut self, node: NodeId) {
+        self.topology.holders.insert(node);
+    }
+
+    /// This node only reads its stores.
+    pub(crate) fn reads_only(&mut self, node: NodeId) {
+        self.topology.readers.insert(node);
+    }
+
     /// What the rows of a store are, if it has been added.
     pub(crate) fn store_kind(&self, store: &str) -> Option<StoreKind> {
         self.topology.stores.get(store).map(|spec| spec.kind)

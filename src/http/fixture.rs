@@ -46,6 +46,8 @@ fn task(partition: i32) -> TaskStatus {
         stores: vec![StoreStatus { name: "products".into(), entries: 250 }],
         memory_bytes: 4_096,
         uncommitted_bytes: 128,
+        in_flight: 0,
+        waiting: 0,
         waiting_for: String::new(),
     }
 }

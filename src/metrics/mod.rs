@@ -6,7 +6,7 @@
 mod process;
 mod snapshot;
 
-use crate::operators::cx::Counts;
+use crate::operators::cx::{CallFigures, Counts};
 use crate::runtime::StreamsStatus;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
@@ -71,6 +71,9 @@ pub struct Metrics {
     poll: HistogramVec,
     process: HistogramVec,
     commit: HistogramVec,
+    calls: HistogramVec,
+    calls_retried: IntCounterVec,
+    calls_failed: IntCounterVec,
 }
 
 impl Metrics {
@@ -102,6 +105,9 @@ impl Metrics {
             poll: seconds("watersmeet_poll_seconds", "Time of one poll, waiting included."),
             process: seconds("watersmeet_process_seconds", "Time that one turn spent on its records."),
             commit: seconds("watersmeet_commit_seconds", "Time of one commit: flush, state, offsets."),
+            calls: seconds("watersmeet_call_seconds", "Time of one call to the outside, with its repetitions."),
+            calls_retried: counter("watersmeet_calls_retried_total", "Calls that were made again after a failure."),
+            calls_failed: counter("watersmeet_calls_failed_total", "Calls that failed for good."),
             registry,
         })
     }
@@ -122,6 +128,9 @@ impl Metrics {
             poll: self.poll.with_label_values(&label),
             process: self.process.with_label_values(&label),
             commit: self.commit.with_label_values(&label),
+            calls: self.calls.with_label_values(&label),
+            calls_retried: self.calls_retried.with_label_values(&label),
+            calls_failed: self.calls_failed.with_label_values(&label),
         }
     }
 
@@ -161,6 +170,9 @@ pub struct ThreadMetrics {
     poll: Histogram,
     process: Histogram,
     commit: Histogram,
+    calls: Histogram,
+    calls_retried: IntCounter,
+    calls_failed: IntCounter,
 }
 
 impl ThreadMetrics {
@@ -182,6 +194,13 @@ impl ThreadMetrics {
         self.dropped.inc_by(turn.counts.dropped);
         self.dead_lettered.inc_by(turn.counts.dead_lettered);
         self.join_misses.inc_by(turn.counts.join_misses);
+    }
+
+    /// Adds what has become of calls to the outside.
+    pub fn calls(&self, calls: &CallFigures) {
+        calls.nanos.iter().for_each(|nanos| self.calls.observe(*nanos as f64 / 1e9));
+        self.calls_retried.inc_by(calls.retried);
+        self.calls_failed.inc_by(calls.failed);
     }
 }
 

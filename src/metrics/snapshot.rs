@@ -106,6 +106,18 @@ fn tasks(out: &Families, status: &StreamsStatus) {
     out.gauge("watersmeet_lag", "Records of the partition that are not processed yet.", &labels, lag);
     out.gauge("watersmeet_buffered_records", "Records fetched and waiting in a task's queue.", &labels, buffered);
 
+    // Where nothing makes calls there is nothing to show.
+    let calling = || tasks().filter(|t| t.in_flight + t.waiting > 0);
+    let in_flight = calling().map(|t| (vec![t.id.clone()], t.in_flight as f64));
+    out.gauge("watersmeet_calls_in_flight", "Calls to the outside that are under way.", &["task"], in_flight);
+    let waiting = calling().map(|t| (vec![t.id.clone()], t.waiting as f64));
+    out.gauge(
+        "watersmeet_calls_waiting",
+        "Records that wait for a call, or for results before theirs.",
+        &["task"],
+        waiting,
+    );
+
     let restore = || tasks().flat_map(|t| t.restore.iter().map(move |r| (vec![t.id.clone(), r.store.clone()], r)));
     let remaining = restore().map(|(label, r)| (label, (r.total - r.restored).max(0) as f64));
     let labels = ["task", "store"];

@@ -1,5 +1,7 @@
 //! What the maker of an operator gets from the task.
 
+use super::calls::Calls;
+use super::holds::Holds;
 use super::{Hook, Hooks, Outbox};
 use crate::state::StoreId;
 use std::cell::RefCell;
@@ -22,6 +24,12 @@ pub struct Build<'a> {
     pub dead_letters: bool,
     /// What nodes want to do besides taking records.
     pub hooks: &'a mut Hooks,
+    /// Where calls to the outside run.
+    pub calls: &'a Calls,
+    /// What keeps the task's offsets from being committed.
+    pub holds: &'a Holds,
+    /// What is held back has to go on in the order in which it came: a transaction may end at any record.
+    pub in_order: bool,
     /// The names of the node's children, in their order.
     pub children: Vec<String>,
 }

@@ -1,5 +1,6 @@
 //! What operators of one task share while a record goes through: the record's origin, stores, outbox, error policies.
 
+use super::holds::Holds;
 use super::punctuation::Punctuations;
 use super::record_cache::{Origin, RecordCache};
 use super::sizes::TopicSizes;
@@ -149,6 +150,11 @@ impl Outbox {
         self.records.is_empty()
     }
 
+    /// How many records are waiting.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Hands the records to `send`, in order, and forgets those that it took. At the first error it stops: what is left
     /// is handed over by the next call.
     pub fn drain(&mut self, mut send: impl FnMut(crate::broker::Outgoing<'_>) -> Result) -> Result {
@@ -215,6 +221,17 @@ impl Counts {
     }
 }
 
+/// What has become of calls to the outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallFigures {
+    /// How long each took that has ended, with its repetitions.
+    pub nanos: Vec<u64>,
+    /// How often one was made again.
+    pub retried: u64,
+    /// How many failed for good.
+    pub failed: u64,
+}
+
 /// What a dead letter tells of a record as it was at the operator where it failed; `None`: as it was consumed.
 pub(crate) type Seen = Option<(Timestamp, Headers)>;
 
@@ -245,6 +262,10 @@ pub struct Cx {
     pub(crate) join_times: Vec<JoinTime>,
     /// The calls that processors asked for.
     pub(crate) punctuations: Punctuations,
+    /// What keeps offsets from being committed.
+    pub holds: Holds,
+    /// What has become of calls to the outside, since the thread took it last.
+    pub(crate) calls: CallFigures,
     /// The timestamp with which stores without timestamps log: that of the record being processed.
     pub(crate) context_ms: Timestamp,
     /// A processor asked for a commit.

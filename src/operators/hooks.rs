@@ -2,11 +2,13 @@
 
 use super::Cx;
 use super::punctuation::{Punctuation, PunctuationType};
+use crate::broker::TopicPartition;
 use crate::error::Result;
 use crate::record::Timestamp;
 use crate::state::StoreId;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// A node that keeps something beside its store: rows that are not sent on yet, an index in memory.
 pub trait Hook {
@@ -39,6 +41,25 @@ pub trait Hook {
     }
 }
 
+/// A node with work that goes on after [`Push::push`](super::Push::push): calls, requests. For each record that it has not done
+/// with it keeps a [`Hold`](super::holds::Hold).
+pub trait Work {
+    /// Takes in what has ended, sends on what came of it, releases the holds, and begins what may begin; called once per turn
+    /// while the task holds anything. Where [`Holds::draining`](super::holds::Holds) is set, what is collected goes out at once.
+    /// Returns how much has ended.
+    ///
+    /// # Errors
+    /// What goes wrong below, or what a policy does not cover: the task ends.
+    fn work(&mut self, cx: &mut Cx) -> Result<usize>;
+
+    /// The task gives up these partitions (`None`: all): cancels what is under way for their records, and releases their
+    /// holds. They will be processed again.
+    fn abandon(&mut self, cx: &mut Cx, partitions: Option<&[TopicPartition]>);
+
+    /// How much is under way, and how much waits to begin.
+    fn under_way(&self) -> (usize, usize);
+}
+
 /// The hooks of one task.
 #[derive(Default)]
 pub struct Hooks {
@@ -47,6 +68,10 @@ pub struct Hooks {
     /// Those of nodes without a store of their own: they begin, are called by punctuations, and end. Nodes are made from the
     /// last to the first.
     nodes: Vec<Rc<RefCell<dyn Hook>>>,
+    /// Those with work under way, children before parents.
+    works: Vec<Rc<RefCell<dyn Work>>>,
+    /// How long they are waited for at most when the task goes.
+    patience: Duration,
 }
 
 impl Hooks {
@@ -64,6 +89,40 @@ impl Hooks {
     /// Adds one of a node.
     pub fn add_node(&mut self, hook: Rc<RefCell<dyn Hook>>) {
         self.nodes.push(hook);
+    }
+
+    /// Adds a node with work of its own, and how long it is waited for when the task goes.
+    pub fn add_work(&mut self, work: Rc<RefCell<dyn Work>>, patience: Duration) {
+        self.works.push(work);
+        self.patience = self.patience.max(patience);
+    }
+
+    /// True where a node may have work under way.
+    pub fn has_works(&self) -> bool {
+        !self.works.is_empty()
+    }
+
+    /// How long work is waited for at most when the task goes.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Calls [`Work::work`] of all, parents first. Returns how much has ended.
+    ///
+    /// # Errors
+    /// The first of theirs.
+    pub fn work(&mut self, cx: &mut Cx) -> Result<usize> {
+        self.works.iter().rev().try_fold(0, |ended, work| Ok(ended + work.borrow_mut().work(cx)?))
+    }
+
+    /// Calls [`Work::abandon`] of all.
+    pub fn abandon(&mut self, cx: &mut Cx, partitions: Option<&[TopicPartition]>) {
+        self.works.iter().for_each(|work| work.borrow_mut().abandon(cx, partitions));
+    }
+
+    /// How much is under way, and how much waits to begin.
+    pub fn under_way(&self) -> (usize, usize) {
+        self.works.iter().map(|work| work.borrow().under_way()).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
     }
 
     /// Calls [`Hook::flush`] of all, store by store. What a cached store holds back that no hook sends on is logged in its

@@ -4,14 +4,17 @@
 pub(crate) mod aggregate;
 pub(crate) mod branch;
 mod build;
+pub mod calls;
 pub mod cx;
 pub(crate) mod filter;
 pub(crate) mod foreign_key;
 pub(crate) mod getter;
 pub(crate) mod grace_join;
 pub(crate) mod held;
+pub mod holds;
 mod hooks;
 pub(crate) mod map;
+pub mod map_async;
 pub mod process;
 pub mod punctuation;
 pub(crate) mod record_cache;
@@ -34,7 +37,7 @@ pub(crate) mod windowed;
 
 pub use build::Build;
 pub use cx::{Cx, Outbox, RecordContext};
-pub use hooks::{Hook, Hooks};
+pub use hooks::{Hook, Hooks, Work};
 pub use record_cache::{CacheBudget, RecordCache};
 pub use source::TimestampExtractor;
 

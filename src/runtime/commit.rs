@@ -50,8 +50,9 @@ pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: 
     for task in tasks.iter_mut().filter(|task| task.dirty) {
         let closed_ms = task.closed_ms();
         for input in &task.inputs {
-            let metadata = Metadata { time_ms: input.time_ms, closed_ms: closed_ms.clone() }.encode();
-            let committed = Committed { offset: input.position, metadata };
+            let (offset, time_ms) = task.committable(input);
+            let metadata = Metadata { time_ms, closed_ms: closed_ms.clone() }.encode();
+            let committed = Committed { offset, metadata };
             offsets.push(((*input.partition).clone(), committed));
         }
     }

@@ -3,6 +3,7 @@
 mod application_end;
 mod assignment;
 mod commit;
+mod drain;
 mod exposed;
 mod global;
 pub mod instances;
@@ -39,6 +40,7 @@ use crate::error::Result;
 use crate::http::{HttpServer, TopologyViews, View};
 use crate::kafka::KafkaBroker;
 use crate::metrics::{Metrics, SharedMemory};
+use crate::operators::calls::Calls;
 use crate::state::directory::StateDirectory;
 use crate::state::{Engine, GlobalStores, MemoryBudget, StoreSpec};
 use crate::topology::Topology;
@@ -307,6 +309,7 @@ pub(crate) fn app(
     let purge = Purge::new(plan.repartition_topics(&config.application_id));
     Ok(App {
         plan,
+        calls: Calls::default(),
         globals,
         broker,
         sender: OnceLock::new(),

@@ -68,6 +68,11 @@ impl Input {
         false
     }
 
+    /// Goes back to this offset, where the partition had this time: what has been processed since will be again.
+    pub(crate) fn go_back(&mut self, offset: i64, time_ms: Timestamp) {
+        (self.position, self.time_ms) = (offset, time_ms);
+    }
+
     /// Drops what waits: it will be fetched again.
     pub(crate) fn forget_fetched(&mut self) {
         self.queue.clear();

@@ -83,7 +83,8 @@ impl StreamThread {
     pub(super) fn revoking(&mut self, partitions: &[TopicPartition]) -> Result {
         tracing::info!(thread = self.number, "giving up {}", list(partitions));
         self.set_state(ThreadState::PartitionsRevoked);
-        let committed = self.commit_all();
+        let leaves = |task: &Task| task.inputs.iter().any(|input| partitions.contains(&input.partition));
+        let committed = self.drain(leaves).and_then(|()| self.commit_all());
         if let Err(error) = &committed {
             tracing::warn!("could not commit before giving partitions up, their records will be repeated: {error}");
         }

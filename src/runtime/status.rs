@@ -144,6 +144,10 @@ pub struct TaskStatus {
     pub memory_bytes: u64,
     /// Changes of its stores that wait for the next commit, in bytes.
     pub uncommitted_bytes: u64,
+    /// Calls to the outside that are under way.
+    pub in_flight: usize,
+    /// Records that wait for such a call, or for the results of those before them.
+    pub waiting: usize,
     /// What it waits for, for people; empty where it waits for nothing but records.
     pub waiting_for: String,
 }

@@ -1,6 +1,7 @@
 //! A task: one sub-topology on one partition, with its ports, stores and queues. Knows neither K nor V, nor Kafka.
 
 use super::commit::Changelogs;
+use super::drain::Holding;
 use super::exposed::Exposure;
 use super::pace::{Limits, Pace};
 use super::queue::Input;
@@ -62,6 +63,8 @@ pub(crate) struct Task {
     pub(crate) stores: Vec<String>,
     /// What its nodes do at commits and after a restore.
     pub(crate) hooks: Hooks,
+    /// How it commits, where nodes hold offsets back.
+    pub(super) holding: Option<Holding>,
     /// The restore that is under way.
     pub(crate) restore: Option<Restore>,
     /// How other threads find its stores, while it runs.
@@ -89,6 +92,7 @@ impl Task {
             log_ends: Vec::new(),
             stores: Vec::new(),
             hooks: Hooks::default(),
+            holding: None,
             restore: None,
             exposure: None,
             waiting_for: None,
@@ -110,6 +114,7 @@ impl Task {
 
     /// Gives up the inputs of these partitions, which have been committed; the others go on.
     pub(crate) fn give_up(&mut self, partitions: &[TopicPartition]) {
+        self.abandon(Some(partitions));
         self.inputs.retain(|input| !partitions.contains(&input.partition));
         self.inputs.iter_mut().for_each(Input::put_back);
         // The numbers of the inputs have changed: what waits is chosen, and decoded, anew.
@@ -139,13 +144,15 @@ impl Task {
         self.cx.now_ms = now_ms;
         // What the producer had no room for in an earlier turn goes first; as long as it has none, nothing is processed.
         self.cx.outbox.drain(&mut *send)?;
+        let ended = self.work()?;
         for input in std::mem::take(&mut self.arrived) {
             self.next_head(input)?;
         }
         let mut count = 0;
         let mut pace = Pace::new(limits);
-        while pace.goes_on(count) {
+        while self.cx.holds.has_room() && pace.goes_on(count) {
             let Some(i) = self.choose(now_ms) else { break };
+            let before_ms = self.inputs[i].time_ms;
             let Some(head) = self.inputs[i].take() else { break };
             let (offset, timestamp_ms) = (head.raw.meta.offset, head.timestamp_ms);
             self.dirty = true;
@@ -154,7 +161,9 @@ impl Task {
                 let (source, partition) = (input.source, input.partition.clone());
                 self.cx.current = Some(RecordContext { partition, raw: head.raw, timestamp_ms });
                 self.cx.stream_time_ms = self.cx.stream_time_ms.max(timestamp_ms);
+                let produced = self.begin_held(i, offset, before_ms);
                 self.sources[source].process(&mut self.cx, i)?;
+                self.note_produced(produced);
                 self.cx.counts.processed += 1;
                 if self.cx.cache.is_over() {
                     // Tables see to that themselves; what is left is of processors' stores.
@@ -170,13 +179,15 @@ impl Task {
             }
         }
         self.cx.current = None;
+        self.cx.holds.end();
         self.cx.outbox.drain(&mut *send)?;
-        Ok(count)
+        Ok(ended + count)
     }
 
     /// Decodes the next record of this input, where it has one, and lets the input be chosen.
     fn next_head(&mut self, i: usize) -> Result {
         let Self { inputs, sources, cx, .. } = self;
+        let produced = cx.outbox.len();
         let source = &mut sources[inputs[i].source];
         let head_ms = inputs[i].next_head(|partition, raw, time_ms| {
             let timestamp_ms = source.decode(cx, i, partition, raw, time_ms)?;
@@ -187,6 +198,9 @@ impl Task {
             }
             Ok(timestamp_ms)
         })?;
+        if cx.outbox.len() > produced {
+            cx.holds.produced_ahead();
+        }
         if let Some(head_ms) = head_ms {
             self.ready.offer(head_ms, i);
         }
@@ -212,7 +226,7 @@ impl Task {
 
     /// Calls the punctuations that are due, and hands what they produce to `send`.
     pub(crate) fn punctuate(&mut self, now_ms: i64, mut send: impl FnMut(Outgoing<'_>) -> Result) -> Result {
-        if self.cx.punctuations.is_empty() {
+        if self.cx.punctuations.is_empty() || self.cx.holds.draining {
             return Ok(());
         }
         self.cx.now_ms = now_ms;
@@ -235,6 +249,7 @@ impl Task {
     /// Its partitions are taken back, and may come again at once: it keeps its stores, and forgets what it has fetched.
     pub(crate) fn suspend(&mut self) {
         self.state = TaskStateName::Suspended;
+        self.abandon(None);
         self.ready = Ready::default();
         self.arrived.clear();
         self.waiting_for = None;
@@ -273,7 +288,7 @@ impl Task {
         }
     }
 
-    fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) -> Error {
+    pub(super) fn panicked(&mut self, panic: &(dyn std::any::Any + Send)) -> Error {
         let text = crate::operators::panic_text(panic);
         let mut error = Error::new(Kind::User, format!("user code panicked in task {}: {text}", self.id))
             .hint("correct the closure, or let it return an error (try_map_values) that errors.processing covers");
@@ -326,6 +341,7 @@ impl Task {
                 None => format!("a record of {}", input.partition),
             }
         });
+        let (in_flight, waiting) = self.hooks.under_way();
         let state = &self.cx.state;
         let store = |(i, name): (usize, &String)| StoreStatus {
             name: name.clone(),
@@ -338,6 +354,8 @@ impl Task {
             restore: self.restore_status(now_nanos),
             stores: self.stores.iter().enumerate().map(store).collect(),
             memory_bytes: state.memory_bytes(),
+            in_flight,
+            waiting,
             uncommitted_bytes: state.uncommitted_bytes() as u64,
             waiting_for,
         }

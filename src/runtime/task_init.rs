@@ -1,6 +1,7 @@
 //! Opens a task: its state, its ports, its inputs; and brings its stores up to date.
 
 use super::commit::Changelogs;
+use super::drain::Holding;
 use super::metadata::Metadata;
 use super::queue::Input;
 use super::status::TaskStateName;
@@ -68,6 +69,11 @@ pub(super) fn open(
     task.source_nodes = nodes.into_iter().zip(bootstrap).collect();
     task.changelogs = changelogs;
     task.hooks = hooks;
+    task.holding = task.hooks.has_works().then(|| {
+        let exactly_once = app.config.is_exactly_once();
+        let commits_wait = app.plan.topology.commits_wait_for_holders(&sub.nodes, exactly_once);
+        Holding { commits_wait, exactly_once }
+    });
     task.directory = dir;
     task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
     add_inputs(app, clients, &mut task, partitions, positions)?;
@@ -130,6 +136,8 @@ pub(super) fn context(app: &App, id: TaskId, state: TaskState, specs: &[StoreSpe
         dead_letters: None,
         row: Vec::new(),
         punctuations: Default::default(),
+        holds: Default::default(),
+        calls: Default::default(),
         context_ms: -1,
         commit_requested: false,
         task_id: id.to_string(),
@@ -162,6 +170,7 @@ pub(super) fn make_ports(app: &App, nodes: &[NodeId], specs: &[StoreSpec], cx: &
     let guarded = app.config.errors.processing != Policy::Fail || dead_letters;
     let mut nodes = nodes.to_vec();
     nodes.sort();
+    let in_order = app.config.is_exactly_once() && !topology.commits_wait_for_holders(&nodes, true);
     for &n in nodes.iter().rev() {
         let node = &topology.nodes[n.0];
         let children = topology.children(n).into_iter().filter_map(|child| edges.remove(&(n, child))).collect();
@@ -175,6 +184,9 @@ pub(super) fn make_ports(app: &App, nodes: &[NodeId], specs: &[StoreSpec], cx: &
             cached: &cached,
             dead_letters,
             hooks,
+            calls: &app.calls,
+            holds: &cx.holds,
+            in_order,
             children: names,
         };
         match &node.kind {

@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
 use crate::operators::CacheBudget;
 use crate::operators::Cx;
+use crate::operators::calls::Calls;
 use crate::operators::cx::Counts;
 use crate::state::directory::StateDirectory;
 use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) plan: Plan,
     pub(crate) globals: GlobalStores,
+    /// Where calls to the outside run.
+    pub(crate) calls: Calls,
     pub(crate) broker: Arc<dyn Broker>,
     /// What the application's own records are sent with, where it has any.
     pub(crate) sender: OnceLock<Arc<dyn Sender>>,
@@ -146,6 +149,8 @@ pub struct StreamThread {
     pub(super) broke_off_at: Option<TaskId>,
     /// A commit is due whatever the clock says: a barrier fell, or the uncommitted writes are over their budget.
     pub(super) commit_now: bool,
+    /// A commit waits for work of some tasks that is under way; the others have been committed, where that can be.
+    commit_waits: bool,
     pub(super) last_commit_ms: i64,
     pub(super) last_purge_ms: i64,
     pub(super) last_published_ms: i64,
@@ -187,6 +192,7 @@ impl StreamThread {
             restore_told_ms: now_ms,
             broke_off_at: None,
             commit_now: false,
+            commit_waits: false,
             last_commit_ms: now_ms,
             last_purge_ms: now_ms,
             last_published_ms: 0,
@@ -315,7 +321,7 @@ impl StreamThread {
 
     fn poll(&mut self, figures: &mut TurnFigures) -> Result {
         // While stores are restored, that is where the thread waits.
-        let timeout = if self.busy || self.restores() { Duration::ZERO } else { self.app.config.poll };
+        let timeout = if self.busy || self.restores() { Duration::ZERO } else { self.patience() };
         self.batch.clear();
         self.clients.producer.serve();
         self.clients.consumer.poll(timeout, RECORDS_PER_TURN_MAX, &mut self.batch, &mut self.events)?;
@@ -469,13 +475,18 @@ impl StreamThread {
         }
         let t0 = self.app.shared.clock.nanos();
         self.last_commit_ms = now_ms;
-        self.commit_now = false;
-        self.commit_all()?;
+        self.commit_now = self.raise_barriers()?;
+        let waited = std::mem::replace(&mut self.commit_waits, self.commit_now);
+        if self.commit_now && (waited || self.clients.transaction != Transaction::None) {
+            return Ok(());
+        }
+        self.commit_ready()?;
         if now_ms - self.last_purge_ms > self.app.config.repartition_purge_interval.as_millis() as i64 {
             self.last_purge_ms = now_ms;
+            let running = self.tasks.values().filter(|task| task.state == TaskStateName::Running);
             let inputs =
-                self.tasks.values().filter(|task| task.state == TaskStateName::Running).flat_map(|t| &t.inputs);
-            self.app.purge.note(inputs.map(|input| (&*input.partition, input.position)));
+                running.flat_map(|task| task.inputs.iter().map(|input| (&*input.partition, task.committable(input).0)));
+            self.app.purge.note(inputs);
         }
         if dirty {
             figures.commit_nanos = Some(self.app.shared.clock.nanos() - t0);
@@ -484,9 +495,9 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Commits every task, whatever the clock says.
-    pub(crate) fn commit_all(&mut self) -> Result {
-        let mut tasks: Vec<&mut Task> = self.tasks.values_mut().filter(|t| t.dirty).collect();
+    /// Commits every task that does not wait for work under way, whatever the clock says.
+    pub(super) fn commit_ready(&mut self) -> Result {
+        let mut tasks: Vec<&mut Task> = self.tasks.values_mut().filter(|t| t.dirty && !t.cx.holds.draining).collect();
         commit::commit(&mut self.clients, &mut tasks, FLUSH_MAX)?;
         self.tell_committed();
         Ok(())
@@ -563,8 +574,11 @@ impl StreamThread {
         });
         figures.counts = counts;
         self.metrics.turn(&figures);
+        for task in self.tasks.values_mut().filter(|task| task.holding.is_some()) {
+            self.metrics.calls(&std::mem::take(&mut task.cx.calls));
+        }
         // A broker without an answer is no fault of the thread's, and no restart would help.
-        let progress = self.busy || lag == 0 || self.app.shared.has_broker_trouble();
+        let progress = self.busy || lag == 0 || self.has_work_under_way() || self.app.shared.has_broker_trouble();
         self.app.shared.turn(self.number, progress, tasks, counts);
     }
 
@@ -572,7 +586,9 @@ impl StreamThread {
     fn close(&mut self) -> Result {
         self.set_state(ThreadState::PendingShutdown);
         let committed = match self.clients.transaction {
-            Transaction::None | Transaction::Open | Transaction::Committing => self.commit_all(),
+            Transaction::None | Transaction::Open | Transaction::Committing => {
+                self.drain(|_| true).and_then(|()| self.commit_all())
+            }
             // What the tasks have is not committed, and cannot be.
             Transaction::Fresh | Transaction::Aborting | Transaction::Ended => Ok(()),
         };

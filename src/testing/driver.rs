@@ -288,9 +288,11 @@ impl Inner {
         let mut idle = 0;
         while idle < IDLE_TURNS {
             let turn = self.thread()?.step();
-            match self.check(turn)? {
-                Turn::Progress => idle = 0,
-                Turn::Idle | Turn::Stopped => idle += 1,
+            let turn = self.check(turn)?;
+            let settled = self.thread()?.settle();
+            match (turn, self.check(settled)?) {
+                (Turn::Progress, _) | (_, true) => idle = 0,
+                (Turn::Idle | Turn::Stopped, false) => idle += 1,
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The topology: a graph of untyped nodes with names, edges, stores and the recipe for their ports. No K, no V.
 
+mod barriers;
 mod describe;
 pub mod internal_topics;
 mod java_order;
@@ -14,7 +15,7 @@ use crate::operators::{Build, Cx, ErasedPort};
 use crate::record::Timestamp;
 use crate::serdes::Format;
 use crate::state::StoreSpec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -160,11 +161,15 @@ pub struct Topology {
     /// Their names in the order in which they were added.
     pub store_order: Vec<String>,
     /// Those of them that one task writes and all read.
-    pub global_stores: std::collections::BTreeSet<String>,
+    pub global_stores: BTreeSet<String>,
     /// Topics that the application owns, by their names without its id; changelogs not included.
     pub internal_topics: BTreeMap<String, InternalTopic>,
     /// What the keys and the values of stores are, by the stores' names.
     pub formats: BTreeMap<String, (Format, Format)>,
+    /// Nodes that keep offsets from being committed: records go on from them later.
+    pub holders: BTreeSet<NodeId>,
+    /// Nodes that read their stores and never write them.
+    pub readers: BTreeSet<NodeId>,
     /// Source nodes whose topics must have equally many partitions.
     pub copartitioned: Vec<Vec<NodeId>>,
 }

@@ -4,6 +4,7 @@ use super::fate::{DiskGate, Fate};
 use super::{Plan, Wrap};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
+use crate::operators::calls::Calls;
 use crate::runtime::thread::{App, StreamThread, Turn};
 use crate::runtime::{self, State, Streams};
 use crate::state::MemoryBudget;
@@ -76,7 +77,9 @@ impl Instance {
         let wrap: Option<&Wrap> = plan.wrap.as_ref();
         let client = wrap.map_or(client.clone(), |wrap| wrap(client));
         let budget = MemoryBudget::simulated(&config, self.disk.clone());
-        let app = Arc::new(runtime::app(topology, config, client, clock, directory, budget, None)?);
+        let mut app = runtime::app(topology, config, client, clock, directory, budget, None)?;
+        app.calls = Calls::inline();
+        let app = Arc::new(app);
         app.shared.transition(State::Rebalancing, "starting");
         for number in 1..=threads {
             app.shared.add_thread(number, format!("{}-{number}", self.name));

@@ -116,7 +116,7 @@ impl StreamsBuilder {
         Self { graph: Graph::default(), defaults }
     }
 
-    /// Reads a topic, or several, or all that match a [`TopicPattern`], as a stream: every record counts for itself.
+    /// Reads a topic, or several, or all that match a [pattern](crate::topology::TopicPattern), as a stream: every record counts for itself.
     ///
     /// Topics that match a pattern are read as soon as they are there, from their beginning unless the group has been
     /// there; how soon a new one is noticed `metadata.max.age.ms` says.

@@ -200,7 +200,7 @@ pub trait Consumer {
     /// Ends `pause`.
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result;
     /// The group's committed offsets, in the order asked for. With [`Isolation::ReadCommitted`] those that are in an open
-    /// transaction are waited for: until then the answer is [`Kind::Broker`](crate::error::Kind::Broker).
+    /// transaction are waited for: until then the answer is [`Kind::Broker`].
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>>;
     /// Commits, and waits for the answer.
     fn commit(&mut self, offsets: &[(TopicPartition, Committed)]) -> Result;

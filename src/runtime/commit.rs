@@ -78,7 +78,13 @@ pub(crate) fn commit(clients: &mut Clients, tasks: &mut [&mut Task], flush_max: 
 fn finish_transaction(clients: &mut Clients, tasks: &mut [&mut Task]) -> Result {
     clients.producer.commit_transaction()?;
     clients.transaction = Transaction::Open;
-    tasks.iter_mut().for_each(|task| task.dirty = false);
+    for task in tasks.iter_mut() {
+        task.dirty = false;
+        // Once for each log, however often it was tried to commit.
+        while let Some(i) = task.unmarked.pop_first() {
+            task.log_ends[i] += 1;
+        }
+    }
     write_state(tasks)?;
     clients.producer.begin_transaction()
 }
@@ -101,17 +107,20 @@ fn write_state(tasks: &mut [&mut Task]) -> Result {
 /// its changelog partitions, so counting is enough, and asks nothing of the broker. Whatever else got in between (a
 /// zombie's records) makes the count fall short of the log's end, which costs a restore some records that it has already.
 fn count_logged(clients: &mut Clients, tasks: &mut [&mut Task]) -> Result {
-    let markers = i64::from(clients.transaction != Transaction::None);
+    let transactional = clients.transaction != Transaction::None;
     let recount = std::mem::take(&mut clients.recount);
     for task in tasks.iter_mut() {
         for (i, (store, tp)) in task.changelogs.0.iter().enumerate() {
             let Some(topic) = task.cx.changelogs[store.0] else { continue };
             let pushed = task.cx.outbox.take_pushed(topic);
+            if transactional && pushed > 0 {
+                task.unmarked.insert(i);
+            }
             if recount {
                 // Not all that was pushed has got there.
                 task.log_ends[i] = clients.consumer.log_ends(std::slice::from_ref(tp))?[0];
-            } else if pushed > 0 {
-                task.log_ends[i] += pushed + markers;
+            } else {
+                task.log_ends[i] += pushed;
             }
         }
     }

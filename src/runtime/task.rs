@@ -16,7 +16,7 @@ use crate::state::StoreId;
 use crate::state::directory::TaskDirectory;
 use crate::state::restore::Restore;
 use crate::topology::{NodeId, Source};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -59,6 +59,8 @@ pub(crate) struct Task {
     pub(crate) changelogs: Changelogs,
     /// Up to which offset its state has each of them.
     pub(crate) log_ends: Vec<i64>,
+    /// Those that the open transaction has written to: it ends with a marker in each.
+    pub(crate) unmarked: BTreeSet<usize>,
     /// The names of its stores, by their ids.
     pub(crate) stores: Vec<String>,
     /// What its nodes do at commits and after a restore.
@@ -90,6 +92,7 @@ impl Task {
             dirty: false,
             changelogs: Changelogs::default(),
             log_ends: Vec::new(),
+            unmarked: BTreeSet::new(),
             stores: Vec::new(),
             hooks: Hooks::default(),
             holding: None,

@@ -252,9 +252,9 @@ impl MemoryBroker {
         });
     }
 
-    /// How many records a partition has from this offset on.
+    /// How many committed records a partition has from this offset on.
     pub(super) fn records_from(&self, tp: &TopicPartition, offset: i64) -> usize {
-        self.0.lock().log(tp).map_or(0, |log| log.from(offset).len())
+        self.0.lock().log(tp).map_or(0, |log| log.visible(offset, Isolation::ReadCommitted).count())
     }
 
     /// Deletes the records of a partition before `offset`.

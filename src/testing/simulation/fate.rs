@@ -65,6 +65,8 @@ struct Inner {
     odds: Odds,
     /// Faults happen.
     on: bool,
+    /// Records are lost on their way: whoever gave a task up with records under way writes them behind its successor's.
+    late_writes: bool,
     clock: ManualClock,
     processes: BTreeMap<String, Process>,
     /// The coordinator moves: what concerns the group is refused.
@@ -82,8 +84,9 @@ impl Fate {
         let mut rng = Rng::new(seed);
         let odds = Odds::draw(&mut rng);
         let (processes, trace) = Default::default();
-        let (on, moving, step, faults) = (false, false, 0, 0);
-        let inner = Inner { rng, odds, on, clock, processes, moving, step, faults, trace, detailed, digest: seed };
+        let (on, late_writes, moving, step, faults) = (false, true, false, 0, 0);
+        let inner =
+            Inner { rng, odds, on, late_writes, clock, processes, moving, step, faults, trace, detailed, digest: seed };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -110,6 +113,10 @@ impl Fate {
                 (process.linked, process.disk_full) = (true, false);
             }
         }
+    }
+
+    pub(super) fn forbid_late_writes(&self) {
+        self.lock().late_writes = false;
     }
 
     pub(super) fn next_step(&self) {
@@ -226,11 +233,12 @@ impl Inner {
             self.fault(process, request, "killed after");
             return Ok(Met::Fault(Fault::AnswerLost));
         }
-        if is(odds.request_lost) {
+        let may_be_lost = request != Request::Produce || self.late_writes;
+        if is(odds.request_lost) && may_be_lost {
             self.fault(process, request, "lost the request");
             return Ok(Met::Fault(Fault::Refused(Kind::Broker)));
         }
-        if is(odds.answer_lost) {
+        if is(odds.answer_lost) && may_be_lost {
             self.fault(process, request, "lost the answer of");
             return Ok(Met::Fault(Fault::AnswerLost));
         }

@@ -56,6 +56,9 @@ impl World {
         let count = fate.draw(|rng| rng.between(1, plan.instances_max));
         let threads_max = fate.draw(|rng| rng.between(1, plan.threads_max));
         let zombies = fate.draw(|rng| rng.chance(5_000));
+        if !zombies && !plan.config.is_exactly_once() {
+            fate.forbid_late_writes();
+        }
         let instances = (0..count).map(|number| RefCell::new(Instance::new(number, root, &fate))).collect();
         let (next_input, depth, wrong) = Default::default();
         Self { plan, fate, broker, clock, instances, threads_max, zombies, next_input, depth, wrong }

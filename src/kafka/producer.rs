@@ -280,21 +280,28 @@ impl KafkaProducer {
 
     /// Waits until nothing is on its way.
     fn flush_until(&mut self, deadline: Instant, timeout: Duration) -> Result {
-        loop {
-            // One millisecond at a time: with only failures reported, nothing wakes the wait when the last record is
-            // acknowledged. `rd_kafka_flush` itself makes the client send at once, without lingering.
+        let mut looks = 0;
+        while self.in_flight() > 0 {
+            // A millisecond at a time: with only failures reported, nothing wakes the wait when the last record is acknowledged.
+            // `rd_kafka_flush` makes the client send without lingering, and wakes every one of its threads: once in a while is
+            // enough, in between the wait alone.
             // SAFETY: the client is alive; the callbacks only write to its inbox.
-            let error = unsafe { sys::rd_kafka_flush(self.rk(), 1) };
+            unsafe {
+                match looks % 16 {
+                    0 => _ = sys::rd_kafka_flush(self.rk(), 1),
+                    _ => _ = sys::rd_kafka_poll(self.rk(), 1),
+                }
+            }
+            looks += 1;
             self.take_reports();
             self.check_fatal()?;
-            if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Ok(());
-            }
             if Instant::now() >= deadline {
                 let what = format!("{} records are not acknowledged after {timeout:?}", self.in_flight());
                 return Err(Error::new(Kind::Broker, what).hint("check that the brokers run and accept records"));
             }
         }
+        self.take_reports();
+        self.check_fatal()
     }
 }
 

@@ -20,12 +20,16 @@ fn main() -> ExitCode {
         eprintln!("no Kafka: give --bootstrap HOST:PORT, or use ./dev chaos");
         return ExitCode::SUCCESS;
     };
+    let rate = number("--rate", 5_000.0);
+    let minutes = text("--records")
+        .map_or(number("--minutes", 1.0), |records| records.parse::<f64>().expect("a number of records") / rate / 60.0);
     let options = chaos::Options {
         bootstrap,
         seed: number("--seed", 1.0) as u64,
         instances: number("--instances", 3.0) as usize,
-        load: Duration::from_secs_f64(number("--minutes", 1.0) * 60.0),
-        rate: number("--rate", 5_000.0) as usize,
+        load: Duration::from_secs_f64(minutes * 60.0),
+        rate: rate as usize,
+        kills: text("--kills").map(|kills| kills.parse().expect("a number of kills")),
         replication: number("--replication", -1.0) as i32,
         broker_restart: text("--broker-restart"),
     };

@@ -27,8 +27,16 @@ fn instances_that_are_killed_and_stopped_lose_nothing_and_repeat_nothing() {
         command
     };
     let (load, broker_restart) = (Duration::from_secs(14), None);
-    let options =
-        chaos::Options { bootstrap, seed: 1, instances: 2, load, rate: 4_000, replication: -1, broker_restart };
+    let options = chaos::Options {
+        bootstrap,
+        seed: 1,
+        instances: 2,
+        load,
+        rate: 4_000,
+        replication: -1,
+        broker_restart,
+        kills: None,
+    };
     let report = chaos::run(&options, dir.path(), &command);
     let logs = |i| std::fs::read_to_string(dir.path().join(format!("instance-{i}.log"))).unwrap_or_default();
     assert_eq!(report.faults, [""; 0], "{}\n{}", logs(0), logs(1));

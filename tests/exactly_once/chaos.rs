@@ -24,9 +24,11 @@ pub struct Options {
     pub bootstrap: String,
     pub seed: u64,
     pub instances: usize,
-    /// How long records come, and harm is done.
+    /// How long records come.
     pub load: Duration,
     pub rate: usize,
+    /// So many SIGKILLs and no other harm, also when all records are there; without it, any harm as long as records come.
+    pub kills: Option<usize>,
     pub replication: i32,
     /// Restarts a broker, where there is a command for it.
     pub broker_restart: Option<String>,
@@ -185,6 +187,8 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
     loop {
         let now = Instant::now();
         let loading = now - began < options.load;
+        let any = options.kills.is_none();
+        let harming = options.kills.map_or(loading, |kills| report.kills < kills);
         let due = (options.load.min(now - began).as_secs_f64() * options.rate as f64) as usize;
         while report.records < due {
             let key = format!("k{}", report.records % KEYS);
@@ -200,7 +204,7 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
             report.faults.push(format!("the test's own record was refused: {}", refused.error));
         }
         for instance in &mut instances {
-            if instance.until.is_some_and(|until| until <= now || !loading) || instance.child.is_none() && !loading {
+            if instance.until.is_some_and(|until| until <= now || !harming) || instance.child.is_none() && !harming {
                 instance.signal("-CONT");
                 instance.until = None;
                 if instance.child.is_none() {
@@ -211,11 +215,11 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
                 instance.start(command);
             }
         }
-        if loading && now >= harm_at {
+        if harming && now >= harm_at {
             harm_at = now + Duration::from_millis(1_000 + random.below(5_000));
             let instance = &mut instances[random.below(options.instances as u64) as usize];
             if instance.until.is_none() {
-                if random.below(3) < 2 {
+                if options.kills.is_some() || random.below(3) < 2 {
                     instance.kill();
                     report.kills += 1;
                     instance.until = Some(now + Duration::from_millis(random.below(4_000)));
@@ -226,7 +230,7 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
                 }
             }
         }
-        if let Some(restart) = options.broker_restart.as_ref().filter(|_| loading && now >= restart_at)
+        if let Some(restart) = options.broker_restart.as_ref().filter(|_| any && loading && now >= restart_at)
             && restarting.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()))
         {
             restart_at = now + Duration::from_millis(20_000 + random.below(20_000));
@@ -234,7 +238,7 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
             let command = Command::new("bash").args(["-c", restart]).stdout(Stdio::null()).spawn();
             restarting = Some(command.expect("bash"));
         }
-        if outputs.read(Duration::from_millis(20)) > 0 || loading {
+        if outputs.read(Duration::from_millis(20)) > 0 || loading || harming {
             moved = now;
         } else if outputs.fewest() >= report.records && now - moved > Duration::from_secs(3) {
             report.done_after = moved.saturating_duration_since(began + options.load);

@@ -211,6 +211,9 @@ pub trait Consumer {
     fn offset_bounds(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Range<i64>>>;
     /// The ends of the logs, asked from the broker, in the order asked for: with everything that is in open transactions.
     fn log_ends(&mut self, partitions: &[TopicPartition]) -> Result<Vec<i64>>;
+    /// The offset of the first record that is not older than `timestamp_ms`, asked from the broker, in the order asked for; the end
+    /// where there is none.
+    fn offsets_since(&mut self, partitions: &[TopicPartition], timestamp_ms: Timestamp) -> Result<Vec<i64>>;
     /// Goes on fetching at these offsets; what was fetched of these partitions and has not come out of `poll` is dropped.
     fn seek(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result;
     /// The group metadata that a transaction needs; opaque to the runtime.

@@ -119,6 +119,7 @@ fn graph(shown: &[Shown]) -> Topology {
                 topics: topics(s),
                 pattern: None,
                 bootstrap: false,
+                reset: None,
                 make: Arc::new(|_, _| panic!("not run")),
             },
             "Sink" => NodeKind::Sink { topic: SinkTopic::Fixed(topics(s).remove(0)), recipe: recipe() },

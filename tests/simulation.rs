@@ -114,6 +114,10 @@ impl Consumer for Faulty<Box<dyn Consumer>> {
         self.1.cached_end_offset(partition)
     }
 
+    fn offsets_since(&mut self, partitions: &[TopicPartition], timestamp_ms: i64) -> Result<Vec<i64>> {
+        self.1.offsets_since(partitions, timestamp_ms)
+    }
+
     fn seek(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {
         self.1.seek(partitions)
     }

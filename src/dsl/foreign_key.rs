@@ -471,6 +471,7 @@ fn write_topic_source<K: Data, V: Data>(
         topics: vec![TopicName::Internal(topic)],
         pattern: None,
         bootstrap: false,
+        reset: None,
         make: Arc::new(make),
     };
     writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })

@@ -9,7 +9,7 @@ use super::topics::SelectedTopics;
 use super::writer::{Defaults, Writer};
 use crate::config::Optimization;
 use crate::error::{Error, Kind, Result};
-use crate::topology::{NodeId, Topology};
+use crate::topology::{NodeId, OffsetReset, Topology};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -29,8 +29,8 @@ pub(crate) enum Role {
     /// Nothing.
     #[default]
     Plain,
-    /// It reads topics: nodes that read the same ones become one.
-    StreamSource(SelectedTopics),
+    /// It reads topics, from there where the group has no offset: nodes that read the same ones become one.
+    StreamSource(SelectedTopics, Option<OffsetReset>),
     /// It gives records a new key.
     KeyChanging,
     /// It gives records a new value.

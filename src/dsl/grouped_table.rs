@@ -357,8 +357,13 @@ impl<K: Data, V: Data> KGroupedTable<K, V> {
                 Box::new(Decode::new(build.node.clone(), key.clone(), value.clone(), TimestampsOf::OF_REPARTITION, out))
                     as Box<dyn Source>
             };
-            let kind =
-                NodeKind::Source { topics: vec![topic_name], pattern: None, bootstrap: false, make: Arc::new(make) };
+            let kind = NodeKind::Source {
+                topics: vec![topic_name],
+                pattern: None,
+                bootstrap: false,
+                reset: None,
+                make: Arc::new(make),
+            };
             writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })
         };
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));

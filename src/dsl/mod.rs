@@ -131,7 +131,7 @@ impl StreamsBuilder {
         let name = self.graph.name_or(consumed.name.as_deref(), "KSTREAM-SOURCE");
         let topics = topics.selected();
         let serdes = (Some(consumed.key.clone()), Some(consumed.value.clone()));
-        let role = Role::StreamSource(topics.clone());
+        let role = Role::StreamSource(topics.clone(), consumed.reset);
         let write = move |writer: &mut Writer, name: &str, _: &[NodeId]| source(writer, name, topics, consumed);
         let node = self.graph.add(GraphNode { name, role, write: Some(Box::new(write)), ..GraphNode::default() });
         KStream::new(self.graph.clone(), node, vec![node], serdes)
@@ -217,7 +217,7 @@ fn source<K: Data, V: Data>(
     consumed: Consumed<K, V>,
 ) -> NodeId {
     let (topics, pattern) = topics.split();
-    let Consumed { key, value, timestamps, ready_first, .. } = consumed;
+    let Consumed { key, value, timestamps, ready_first, reset, .. } = consumed;
     let make = move |build: &mut Build, children: Vec<ErasedPort>| {
         Box::new(Decode::new(
             build.node.clone(),
@@ -227,7 +227,7 @@ fn source<K: Data, V: Data>(
             join_children::<K, V>(children),
         )) as Box<dyn Source>
     };
-    let kind = NodeKind::Source { topics, pattern, bootstrap: ready_first, make: Arc::new(make) };
+    let kind = NodeKind::Source { topics, pattern, bootstrap: ready_first, reset, make: Arc::new(make) };
     writer.add(Node { name: name.into(), kind, parents: Vec::new(), stores: Vec::new() })
 }
 
@@ -238,6 +238,7 @@ fn nullable<K, V: 'static>(consumed: Consumed<K, V>) -> Consumed<K, Option<V>> {
         value: Arc::new(Optional(consumed.value)) as _,
         timestamps: consumed.timestamps,
         ready_first: consumed.ready_first,
+        reset: consumed.reset,
         name: consumed.name,
     }
 }

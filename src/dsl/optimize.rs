@@ -49,17 +49,21 @@ impl Growing {
 pub(super) fn merge_sources(growing: &mut Growing) -> Result {
     let mut readers: BTreeMap<String, GraphId> = BTreeMap::new();
     for source in growing.roots.clone() {
-        let Role::StreamSource(topics) = &growing.node(source).role else { continue };
+        let Role::StreamSource(topics, reset) = &growing.node(source).role else { continue };
         let topics: BTreeSet<String> = read(topics);
         let known: Option<GraphId> = topics.iter().find_map(|topic| readers.get(topic).copied());
         let Some(first) = known else {
             readers.extend(topics.into_iter().map(|topic| (topic, source)));
             continue;
         };
-        let Role::StreamSource(others) = &growing.node(first).role else { continue };
+        let Role::StreamSource(others, other_reset) = &growing.node(first).role else { continue };
         if read(others) != topics {
             let what = "Two source nodes are subscribed to overlapping but not equal input topics";
             return Err(Error::new(Kind::Topology, what).hint("read each topic in one `stream`, and merge the streams"));
+        }
+        if other_reset != reset {
+            let what = "Can't configure different offset reset policies on the same input topic(s)";
+            return Err(Error::new(Kind::Topology, what).hint("give each `stream` of them the same offset_reset"));
         }
         for child in growing.node(source).children.clone() {
             growing.remove_child(source, child);

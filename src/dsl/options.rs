@@ -6,6 +6,7 @@ use crate::operators::source::TimestampsOf;
 use crate::operators::{RecordContext, TimestampExtractor};
 use crate::partitioner::StreamPartitioner;
 use crate::serdes::{DefaultSerde, SerdeRef, formats};
+use crate::topology::OffsetReset;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// How a topic is read: the serdes of key and value, and optionally a timestamp extractor and a barrier.
@@ -20,6 +21,7 @@ pub struct Consumed<K, V> {
     pub(crate) value: SerdeRef<V>,
     pub(crate) timestamps: TimestampsOf,
     pub(crate) ready_first: bool,
+    pub(crate) reset: Option<OffsetReset>,
     pub(crate) name: Option<String>,
 }
 
@@ -33,7 +35,7 @@ impl<K, V> Consumed<K, V> {
     /// # Ok::<(), watersmeet::error::Error>(())
     /// ```
     pub fn with(key: SerdeRef<K>, value: SerdeRef<V>) -> Self {
-        Self { key, value, timestamps: TimestampsOf::default(), ready_first: false, name: None }
+        Self { key, value, timestamps: TimestampsOf::default(), ready_first: false, reset: None, name: None }
     }
 
     /// Takes timestamps from `extractor` instead of the records themselves.
@@ -88,6 +90,23 @@ impl<K, V> Consumed<K, V> {
     /// ```
     pub fn ready_first(mut self) -> Self {
         self.ready_first = true;
+        self
+    }
+
+    /// Where partitions begin of which the group has no offset, whatever `consumer.auto.offset.reset` says. An offset that is no
+    /// longer in the log is reset as that setting says all the same.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # use watersmeet::{dsl::*, processor::*, serdes::DefaultSerde, windows::*};
+    /// use watersmeet::topology::OffsetReset;
+    /// let last_hour = OffsetReset::ByDuration(std::time::Duration::from_secs(3_600));
+    /// let consumed = Consumed::<String, String>::default().offset_reset(last_hour);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    #[doc(alias = "withOffsetResetPolicy")]
+    pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.reset = Some(reset);
         self
     }
 }

@@ -223,7 +223,9 @@ pub(super) fn make_processor<K: Data, V: Data, K2: Data, V2: Data>(
     let out: Vec<(String, Port<K2, V2>)> = build.children.iter().cloned().zip(ports).collect();
     let stores: BTreeMap<_, _> = stores.iter().map(|store| (store.clone(), build.store(store))).collect();
     let (name, number) = (build.node.clone(), build.hooks.next_number());
-    let node = Rc::new(RefCell::new(ProcessNode::new(ProcessParts { processor, name, stores, number, out })));
+    let application_id = build.application_id.to_string();
+    let parts = ProcessParts { processor, name, application_id, stores, number, out };
+    let node = Rc::new(RefCell::new(ProcessNode::new(parts)));
     build.hooks.add_node(node.clone());
     let port: Port<K, V> = Box::new(ProcessPort(node));
     Box::new(port)

@@ -148,7 +148,13 @@ impl Repartition {
         let name = TopicName::Internal(topic.clone());
         let recipe = self.ports.sink(topic);
         writer.add(node(sink, NodeKind::Sink { topic: SinkTopic::Fixed(name.clone()), recipe }, vec![filter]));
-        let kind = NodeKind::Source { topics: vec![name], pattern: None, bootstrap: false, make: self.ports.source() };
+        let kind = NodeKind::Source {
+            topics: vec![name],
+            pattern: None,
+            bootstrap: false,
+            reset: None,
+            make: self.ports.source(),
+        };
         writer.add(node(source, kind, Vec::new()))
     }
 }

@@ -10,6 +10,7 @@ use super::partitions::{List, Partitions};
 use super::watch::Watch;
 use crate::broker::{Batch, Committed, Consumer, Event, Role, TopicPartition, Waker};
 use crate::error::{Error, Kind, Result};
+use crate::record::Timestamp;
 use rdkafka::ClientConfig;
 use rdkafka::client::Client;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
@@ -513,6 +514,14 @@ impl Consumer for KafkaConsumer {
             sys::rd_kafka_event_destroy(event);
             ends
         }
+    }
+
+    fn offsets_since(&mut self, partitions: &[TopicPartition], timestamp_ms: Timestamp) -> Result<Vec<i64>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (found, ends) = (self.offsets_at(partitions, timestamp_ms)?, self.offsets_at(partitions, END)?);
+        Ok(found.into_iter().zip(ends).map(|(offset, end)| if offset < 0 { end } else { offset }).collect())
     }
 
     fn seek(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result {

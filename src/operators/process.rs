@@ -127,6 +127,7 @@ pub struct ValueContext<'a, 'b, K, V>(&'b mut ProcessorContext<'a, K, V>);
 #[derive(Debug)]
 struct NodeInfo {
     name: String,
+    application_id: String,
     stores: BTreeMap<String, StoreId>,
     /// Its number among the task's hooks.
     number: usize,
@@ -239,6 +240,11 @@ impl<K, V> ProcessorContext<'_, K, V> {
         &self.cx.task_id
     }
 
+    /// The application that the task is of (`application.id`).
+    pub fn application_id(&self) -> &str {
+        &self.node.application_id
+    }
+
     /// Asks for a commit soon.
     pub fn commit(&mut self) {
         self.cx.commit_requested = true;
@@ -272,6 +278,7 @@ pub(crate) struct ProcessNode<K, V, K2, V2> {
 pub(crate) struct ProcessParts<K, V, K2, V2> {
     pub(crate) processor: Box<dyn Processor<K, V, K2, V2>>,
     pub(crate) name: String,
+    pub(crate) application_id: String,
     pub(crate) stores: BTreeMap<String, StoreId>,
     pub(crate) number: usize,
     pub(crate) out: Vec<(String, Port<K2, V2>)>,
@@ -279,8 +286,8 @@ pub(crate) struct ProcessParts<K, V, K2, V2> {
 
 impl<K, V, K2, V2> ProcessNode<K, V, K2, V2> {
     pub(crate) fn new(parts: ProcessParts<K, V, K2, V2>) -> Self {
-        let ProcessParts { processor, name, stores, number, out } = parts;
-        Self { processor, info: NodeInfo { name, stores, number }, out }
+        let ProcessParts { processor, name, application_id, stores, number, out } = parts;
+        Self { processor, info: NodeInfo { name, application_id, stores, number }, out }
     }
 
     fn call(

@@ -5,6 +5,7 @@ mod assignment;
 mod commit;
 mod drain;
 mod exposed;
+mod first_offsets;
 mod global;
 pub mod instances;
 mod listeners;
@@ -240,6 +241,50 @@ impl Streams {
     /// Source: `KafkaStreams.close(CloseOptions)`.
     pub fn close_with(&self, options: CloseOptions) -> bool {
         supervisor::close(&self.app, options.timeout, options.leave_group)
+    }
+
+    /// Lets no records be processed, and no punctuations be called, until [`resume`](Self::resume). Polls, rebalances, restores and
+    /// queries go on; what comes waits, first in the tasks' queues, then at the broker. This instance only.
+    ///
+    /// ```no_run
+    /// use watersmeet::prelude::*;
+    /// # fn migrate() {}
+    /// # fn f(streams: Streams) {
+    /// streams.pause();
+    /// migrate();
+    /// streams.resume();
+    /// # }
+    /// ```
+    pub fn pause(&self) {
+        self.app.shared.pause(true);
+    }
+
+    /// Ends [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.app.shared.pause(false);
+    }
+
+    /// Whether it is paused.
+    #[doc(alias = "isPaused")]
+    pub fn is_paused(&self) -> bool {
+        self.app.shared.is_paused()
+    }
+
+    /// Removes what the application has on this disk: its stores, which are restored at the next start, and its name in the group.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// # let dir = std::env::temp_dir().join(format!("watersmeet-clean-up-{}", std::process::id()));
+    /// let config = Config { state_dir: dir, ..Config::new("app") };
+    /// Streams::clean_up(&config)?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State): a process of the application runs there, or the folder cannot be removed.
+    #[doc(alias = "cleanUp")]
+    pub fn clean_up(config: &Config) -> Result {
+        StateDirectory::remove(&config.state_dir, &config.application_id)
     }
 
     /// Starts one more stream thread, which takes its share of the partitions over. Returns its name; `None` where the client

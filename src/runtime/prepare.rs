@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::topology::internal_topics::Purpose;
 use crate::topology::split::{self, SubTopology, all_in_one, sub_topologies};
-use crate::topology::{InternalTopic, NodeId, NodeKind, SinkTopic, TopicName, TopicPattern, Topology};
+use crate::topology::{InternalTopic, NodeId, NodeKind, OffsetReset, SinkTopic, TopicName, TopicPattern, Topology};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -99,6 +99,16 @@ impl Plan {
         let names = |s: &NodeId| node(s).source_topics().iter().any(|named| named.on_broker(application_id) == topic);
         let matches = |s: &NodeId| node(s).source_pattern().is_some_and(|pattern| pattern.matches(topic));
         sources.iter().position(names).or_else(|| sources.iter().position(matches))
+    }
+
+    /// Where this topic begins where the group has no offset of it, if its source says so.
+    pub(crate) fn reset_of(&self, topic: &str, application_id: &str) -> Option<OffsetReset> {
+        let sources: Vec<NodeId> = (0..self.topology.nodes.len()).map(NodeId).collect();
+        let source = self.source_of(&sources, topic, application_id)?;
+        match &self.topology.nodes[source].kind {
+            NodeKind::Source { reset, .. } => *reset,
+            _ => None,
+        }
     }
 
     /// Those of the broker's topics that match a pattern, with their partitions.

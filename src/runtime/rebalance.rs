@@ -1,6 +1,7 @@
 //! What a stream thread does when its partitions change: opens, gives up and loses tasks.
 
 use super::assignment;
+use super::first_offsets::first_offsets;
 use super::metadata::Metadata;
 use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
@@ -32,6 +33,9 @@ impl StreamThread {
             positions.insert(tp.clone(), known);
         }
         self.check_notes(&positions)?;
+        let (app, now_ms) = (self.app.clone(), self.app.shared.clock.now_ms());
+        let (id, consumer) = (&app.config.application_id, &mut *self.clients.consumer);
+        let first = first_offsets(&app.plan, id, consumer, &positions, now_ms)?;
         self.take_up_suspended(&wanted, &positions);
         let opened = self.open_tasks(wanted, &positions);
         // Where a broker gave no answer for one of them the event comes again, and the others are not new then.
@@ -40,7 +44,9 @@ impl StreamThread {
             tracing::warn!(thread = self.number, "{} wait for the rest of their tasks", list(&waiting));
         }
         let start = positions.iter().filter(|(tp, _)| !waiting.contains(tp));
-        let start: Vec<_> = start.map(|(tp, known)| (tp.clone(), known.as_ref().map(|(offset, _)| *offset))).collect();
+        let offset =
+            |tp, known: &Option<(i64, _)>| known.as_ref().map(|(offset, _)| *offset).or(first.get(tp).copied());
+        let start: Vec<_> = start.map(|(tp, known)| (tp.clone(), offset(tp, known))).collect();
         self.clients.consumer.assign(&start)?;
         self.restore_told_ms = self.app.shared.clock.now_ms();
         let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);

@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) started_ms: i64,
     /// Not only this client ends: all instances of the application do.
     application_ends: AtomicBool,
+    /// No records are processed for the time being.
+    paused: AtomicBool,
 }
 
 type OnState = dyn Fn(State, State) + Send + Sync;
@@ -100,6 +102,7 @@ impl Shared {
             stall_limit_ms: stall_limit.as_millis() as i64,
             started_ms,
             application_ends: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +137,15 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Lets no records be processed any more, or again.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
     }
 
     /// All instances of the application are to end, and not only this one.

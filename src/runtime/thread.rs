@@ -411,6 +411,7 @@ impl StreamThread {
         let (began, share) = (clock.nanos(), TURN_NANOS / self.tasks.len().max(1) as u64);
         // A turn that took long was broken off there: the others go first now.
         let after = self.broke_off_at.take().filter(|after| self.tasks.keys().next_back() > Some(after));
+        let paused = self.app.shared.is_paused();
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         let mut result = Ok(());
         for task in self.tasks.values_mut().filter(|t| t.state == TaskStateName::Running && Some(t.id) > after) {
@@ -422,8 +423,12 @@ impl StreamThread {
             let bootstrapping = task.inputs.iter_mut().any(Input::is_bootstrapping);
             let producer = &mut self.clients.producer;
             let limits = Limits { records_max, clock, nanos: share };
-            let run = task.process(now_ms, limits, |record| producer.send(record));
-            let run = run.and_then(|count| task.punctuate(now_ms, |record| producer.send(record)).map(|()| count));
+            let run = if paused {
+                Ok(0)
+            } else {
+                let run = task.process(now_ms, limits, |record| producer.send(record));
+                run.and_then(|count| task.punctuate(now_ms, |record| producer.send(record)).map(|()| count))
+            };
             self.commit_now |= std::mem::take(&mut task.cx.commit_requested);
             match run {
                 Ok(count) => processed += count,
@@ -578,7 +583,8 @@ impl StreamThread {
             self.metrics.calls(&std::mem::take(&mut task.cx.calls));
         }
         // A broker without an answer is no fault of the thread's, and no restart would help.
-        let progress = self.busy || lag == 0 || self.has_work_under_way() || self.app.shared.has_broker_trouble();
+        let excused = self.app.shared.has_broker_trouble() || self.app.shared.is_paused();
+        let progress = self.busy || lag == 0 || self.has_work_under_way() || excused;
         self.app.shared.turn(self.number, progress, tasks, counts);
     }
 

@@ -39,6 +39,19 @@ impl StateDirectory {
         Ok(Self { path: Some(path), process_id, tasks: Owned::default(), _lock: Some(lock) })
     }
 
+    /// Removes the application's folder with everything in it.
+    ///
+    /// # Errors
+    /// [`Kind::State`]: locked by a process that runs, or not removable.
+    pub fn remove(state_dir: &Path, application_id: &str) -> Result {
+        let path = state_dir.join(application_id);
+        if !path.exists() {
+            return Ok(());
+        }
+        let _lock = lock(&path)?;
+        std::fs::remove_dir_all(&path).map_err(|e| failed(&path, "cannot be removed", e))
+    }
+
     /// As [`open`](Self::open) without stores on disk, but with an identity that is kept where that can be done: a process
     /// that is restarted in place then has its partitions back at once. Where the folder cannot be used, or another process
     /// has it, the identity is a new one.

@@ -5,6 +5,7 @@ use super::faults::Request;
 use super::group::{Change, Gone};
 use crate::broker::{Batch, Committed, Consumer, Event, Isolation, TopicPartition, Waker};
 use crate::error::{Error, Kind, Result};
+use crate::record::Timestamp;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -300,6 +301,17 @@ impl Consumer for MemoryConsumer {
         self.cluster.request(Request::Offsets, |state| {
             let end = |tp: &TopicPartition| state.log(tp).map(|log| log.bounds().end);
             partitions.iter().map(|tp| end(tp).ok_or_else(|| unknown_topic(&tp.topic))).collect()
+        })
+    }
+
+    fn offsets_since(&mut self, partitions: &[TopicPartition], timestamp_ms: Timestamp) -> Result<Vec<i64>> {
+        self.cluster.request(Request::Offsets, |state| {
+            let since = |tp: &TopicPartition| {
+                let log = state.log(tp).ok_or_else(|| unknown_topic(&tp.topic))?;
+                let young = log.records().iter().find(|record| record.timestamp_ms >= timestamp_ms);
+                Ok(young.map_or(log.visible_bounds(self.isolation).end, |record| record.offset))
+            };
+            partitions.iter().map(since).collect()
         })
     }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::record::{Headers, Record, Timestamp};
 use crate::serdes::{Encoded, SerdeError, SerdeRef};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -90,6 +91,27 @@ impl<K, V> TestInputTopic<K, V> {
         let key = self.encode(&self.key, &record.key)?;
         let value = self.encode(&self.value, &record.value)?;
         self.pipe_bytes(key.as_deref(), value.as_deref(), record.timestamp_ms, &record.headers)
+    }
+
+    /// Pipes keys and values, each with the topic's own time.
+    ///
+    /// ```
+    /// use watersmeet::prelude::*;
+    /// use watersmeet::testing::TopologyTestDriver;
+    /// # let builder = StreamsBuilder::new();
+    /// builder.stream("in", Consumed::<String, i64>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.create_input_topic("in", Produced::<String, i64>::default()).pipe_all([("a", 1), ("b", 2), ("a", 3)])?;
+    /// let output = driver.create_output_topic("out", Consumed::<String, i64>::default());
+    /// assert_eq!(output.read_to_map()?, [("a".into(), 3), ("b".into(), 2)].into());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`pipe`](Self::pipe).
+    #[doc(alias = "pipeKeyValueList")]
+    pub fn pipe_all(&self, rows: impl IntoIterator<Item = (impl Into<K>, impl Into<V>)>) -> Result {
+        rows.into_iter().try_for_each(|(key, value)| self.pipe(key, value))
     }
 
     /// Pipes a null value with the topic's own time: a tombstone for a table.
@@ -194,6 +216,27 @@ impl<K, V> TestOutputTopic<K, V> {
     /// As [`read_record`](Self::read_record).
     #[doc(alias = "readKeyValuesToList")]
     pub fn read_to_vec(&self) -> Result<Vec<(K, V)>> {
+        std::iter::from_fn(|| self.read_key_value().transpose()).collect()
+    }
+
+    /// The values of all records not read yet.
+    ///
+    /// # Errors
+    /// As [`read_record`](Self::read_record).
+    #[doc(alias = "readValuesToList")]
+    pub fn read_values_to_vec(&self) -> Result<Vec<V>> {
+        std::iter::from_fn(|| self.read_value().transpose()).collect()
+    }
+
+    /// The last value of each key among the records not read yet.
+    ///
+    /// # Errors
+    /// As [`read_record`](Self::read_record).
+    #[doc(alias = "readKeyValuesToMap")]
+    pub fn read_to_map(&self) -> Result<BTreeMap<K, V>>
+    where
+        K: Ord,
+    {
         std::iter::from_fn(|| self.read_key_value().transpose()).collect()
     }
 

@@ -4,9 +4,11 @@ mod barriers;
 mod describe;
 pub mod internal_topics;
 mod java_order;
+mod offset_reset;
 mod pattern;
 pub mod split;
 
+pub use offset_reset::OffsetReset;
 pub use pattern::TopicPattern;
 
 use crate::broker::{RawRecord, TopicPartition};
@@ -98,6 +100,8 @@ pub enum NodeKind {
         /// True where other sources of the task wait until this one has reached the end offsets seen at start
         /// (`join.table.ready`).
         bootstrap: bool,
+        /// Where its partitions begin that the group has no offset of; `None`: as the configuration says.
+        reset: Option<OffsetReset>,
         /// Makes the source of one task out of its children's ports.
         make: Arc<dyn Fn(&mut Build, Vec<ErasedPort>) -> Box<dyn Source> + Send + Sync>,
     },

@@ -12,6 +12,7 @@ use watersmeet::kafka::KafkaBroker;
 use watersmeet::prelude::*;
 use watersmeet::record::Headers;
 use watersmeet::runtime::{CloseOptions, State};
+use watersmeet::topology::OffsetReset;
 
 pub(crate) const PARTITIONS: i32 = 6;
 
@@ -180,6 +181,47 @@ fn tasks_move_between_instances_and_threads_and_every_count_comes_once_under_eit
         assert_eq!(tasks(&b).len(), 12);
         assert_eq!(counts.records, 20 * 40, "orderly hand-overs repeat nothing ({protocol}, {guarantee:?})");
         assert!(b.close(PATIENCE));
+    }
+}
+
+/// The records of all topics of the pattern, counted by value.
+fn counts_of_pattern(pattern: &str, output: &Arc<str>, reset: OffsetReset) -> Topology {
+    let builder = StreamsBuilder::new();
+    let consumed = Consumed::<String, String>::default().offset_reset(reset);
+    let all = builder.stream(TopicPattern::new(pattern).expect("a pattern"), consumed);
+    let counts = all.group_by(|_, value| value.clone(), Grouped::default()).count(Materialized::memory("counts"));
+    counts.to_stream().to(output, Produced::default());
+    builder.build().expect("builds")
+}
+
+#[test]
+fn topics_of_a_pattern_are_read_as_they_come_and_from_where_their_source_says() {
+    for (protocol, reset, before) in [
+        ("classic", OffsetReset::Earliest, 5),
+        ("consumer", OffsetReset::Latest, 0),
+        ("classic", OffsetReset::Latest, 0),
+    ] {
+        let Some(kafka) = Kafka::new("pattern") else { return };
+        let (first, output) = (kafka.topic("in-a"), kafka.topic("out"));
+        kafka.send(&first, values(5));
+        let dir = dir();
+        let config = Config { metadata_max_age: Duration::from_millis(200), ..kafka.config(dir.path(), protocol) };
+        let topology = counts_of_pattern(&format!("{}-in-.*", kafka.run), &output, reset);
+        let streams = Streams::start(topology, config).expect("starts");
+        assert!(streams.wait_for(&[State::Running], PATIENCE), "{:?}", streams.status());
+        wait_until("it has its tasks", || tasks(&streams).len() == 2 * PARTITIONS as usize);
+        let mut counts = Counts::new(&kafka, &output);
+        kafka.send(&first, values(5));
+        counts.wait_for(before + 5);
+        let second = kafka.topic("in-b");
+        let reads = || {
+            let tasks = streams.status().threads.into_iter().flat_map(|thread| thread.tasks);
+            tasks.flat_map(|task| task.partitions).any(|partition| *partition.topic == *second)
+        };
+        wait_until("the topic that has come is read", reads);
+        kafka.send(&second, values(5));
+        counts.wait_for(before + 10);
+        assert!(streams.close(PATIENCE));
     }
 }
 

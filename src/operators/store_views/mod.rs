@@ -160,6 +160,19 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
         Ok(())
     }
 
+    /// Sets the values of several keys.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    #[doc(alias = "putAll")]
+    pub fn put_all<'a>(
+        &mut self,
+        context: &mut impl StoreContext,
+        rows: impl IntoIterator<Item = (&'a K, Option<&'a V>)>,
+    ) -> Result {
+        rows.into_iter().try_for_each(|(key, value)| self.put(context, key, value))
+    }
+
     /// Sets the value of `key` if it has none; returns the one that it had.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! linking takes longer than the tests.
 
 mod capabilities;
+mod map_async;
 mod offsets;
 mod partitioners;
 mod patterns;

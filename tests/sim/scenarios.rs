@@ -8,8 +8,20 @@ use watersmeet::testing::{Compare, Simulation};
 use watersmeet::windows::{JoinWindows, TimeWindows};
 
 /// The scenarios by their names.
-pub const NAMES: &[&str] =
-    &["map", "aggregate", "memory", "repartition", "table", "join", "windows", "stream-stream", "changes"];
+pub const NAMES: &[&str] = &[
+    "map",
+    "aggregate",
+    "memory",
+    "repartition",
+    "table",
+    "join",
+    "windows",
+    "stream-stream",
+    "changes",
+    "calls",
+    "calls-behind-state",
+    "calls-beside",
+];
 
 /// The scenario of that name. The seed decides its settings, too.
 pub fn scenario(name: &str, exactly_once: bool, seed: u64) -> Simulation {
@@ -46,6 +58,12 @@ pub fn scenario(name: &str, exactly_once: bool, seed: u64) -> Simulation {
         "changes" if exactly_once && !cached => {
             Simulation::new(config, move || changes(add)).output("out", Compare::Latest)
         }
+        "calls" => Simulation::new(config, calls).output("out", mapped),
+        "calls-behind-state" => {
+            Simulation::new(config, move || calls_behind_state(sets(Materialized::rocksdb("sets")), add))
+                .output("out", each)
+        }
+        "calls-beside" => Simulation::new(config, calls_beside).output("out", mapped).output("other", mapped),
         "changes" => Simulation::new(config, move || changes(add)),
         _ => panic!("there is no scenario {name}: {NAMES:?}"),
     };
@@ -111,6 +129,40 @@ fn repartition(add: impl Add) -> watersmeet::error::Result<Topology> {
         Materialized::rocksdb("sets").serdes(String::serde(), String::serde()),
     );
     sets.to_stream().to("out", Produced::default());
+    builder.build()
+}
+
+/// A call that takes a moment, for some of the records a longer one.
+fn asked(stream: KStream<String, String>, order: CallOrder) -> KStream<String, String> {
+    stream.map_async(AsyncOptions::new(4).order(order), |call| async move { Ok(format!("<{}>", call.value)) })
+}
+
+/// Under exactly once transactions end in the middle of what is under way.
+fn calls() -> watersmeet::error::Result<Topology> {
+    let builder = StreamsBuilder::new();
+    asked(strings(&builder, "in"), CallOrder::Key).to("out", Produced::default());
+    builder.build()
+}
+
+/// A store has seen what calls are under way for: commits wait for them.
+fn calls_behind_state(store: Materialized<String, String>, add: impl Add) -> watersmeet::error::Result<Topology> {
+    let builder = StreamsBuilder::new();
+    let sets = strings(&builder, "in").group_by_key(Grouped::default()).aggregate(
+        String::new,
+        move |_, v: &String, set| add(v, set),
+        store,
+    );
+    asked(sets.to_stream().map_values(|set| set.unwrap_or_default()), CallOrder::Key).to("out", Produced::default());
+    builder.build()
+}
+
+/// Records go to one topic at once, and to another after a call, and after a second one behind it.
+fn calls_beside() -> watersmeet::error::Result<Topology> {
+    let builder = StreamsBuilder::new();
+    let stream = strings(&builder, "in");
+    stream.to("other", Produced::default());
+    let once = asked(stream.filter(|_, v| !v.ends_with('7')), CallOrder::All);
+    asked(once, CallOrder::Key).to("out", Produced::default());
     builder.build()
 }
 

@@ -24,6 +24,9 @@ pub mod operators;
 // -- keep state --
 pub mod state;
 
+// -- fill indexes --
+pub mod search;
+
 // -- run: tasks, threads, commit --
 pub mod runtime;
 
@@ -51,8 +54,8 @@ pub mod processor {
 pub mod prelude {
     pub use crate::config::Config;
     pub use crate::dsl::{
-        Branched, Consumed, Grouped, Joined, KStream, KTable, Materialized, Processing, Produced, Repartitioned,
-        StreamJoined, StreamsBuilder, TableJoined, TopicNameExtractor,
+        Branched, Consumed, Grouped, IndexInto, Joined, KStream, KTable, Materialized, Processing, Produced,
+        Repartitioned, StreamJoined, StreamsBuilder, TableJoined, TopicNameExtractor,
     };
     pub use crate::error::{Error, Result};
     pub use crate::operators::map_async::{AsyncOptions, Call, CallError, CallOrder, CircuitBreaker, RateLimit, Retry};

@@ -21,12 +21,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // 2: stores; the Kafka adapter
     ("state", &["broker", "config", "error", "record", "serdes"]),
     ("kafka", &["broker", "config", "error", "record"]),
+    ("search", &["clock", "error"]),
     // 3: operators know stores and the next port, not Kafka's client
-    ("operators", &["broker", "config", "error", "partitioner", "record", "serdes", "state", "windows"]),
+    ("operators", &["broker", "config", "error", "partitioner", "record", "search", "serdes", "state", "windows"]),
     // 4: the graph holds operators as opaque boxes
     ("topology", &["broker", "error", "operators", "record", "serdes", "state"]),
     // 5: siblings that meet only in `topology`
-    ("dsl", &["config", "error", "operators", "partitioner", "record", "serdes", "state", "topology", "windows"]),
+    (
+        "dsl",
+        &["config", "error", "operators", "partitioner", "record", "search", "serdes", "state", "topology", "windows"],
+    ),
     (
         "runtime",
         &[
@@ -82,6 +86,8 @@ const OWNERS: &[(&str, &str)] = &[
     ("warp", "http"),
     ("prometheus", "metrics"),
     ("bincode", "serdes/"),
+    ("tantivy", "search/embedded/"),
+    ("hyper", "search/opensearch/"),
     ("clap", "bin/"),
     ("tracing_subscriber", "bin/"),
 ];

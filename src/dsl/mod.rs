@@ -8,6 +8,7 @@ mod global_table;
 mod graph;
 mod grouped;
 mod grouped_table;
+mod index_into;
 mod kstream;
 mod ktable;
 mod map_async;
@@ -37,6 +38,7 @@ pub use cogrouped_windows::{SessionWindowedCogroupedKStream, TimeWindowedCogroup
 pub use global_table::GlobalKTable;
 pub use grouped::{Grouped, KGroupedStream};
 pub use grouped_table::KGroupedTable;
+pub use index_into::IndexInto;
 pub use kstream::KStream;
 pub use ktable::KTable;
 pub use materialized::Materialized;

@@ -13,6 +13,7 @@ pub(crate) mod grace_join;
 pub(crate) mod held;
 pub mod holds;
 mod hooks;
+pub(crate) mod index_into;
 pub(crate) mod map;
 pub mod map_async;
 pub mod process;

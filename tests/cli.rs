@@ -33,7 +33,7 @@ fn closed_port() -> u16 {
 fn help_names_commands_and_exit_codes() {
     let (code, help, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    for word in ["demo", "run", "topology", "check", "Exit codes"] {
+    for word in ["demo", "run", "topology", "check", "dlq", "Exit codes"] {
         assert!(help.contains(word), "{word} is not in:\n{help}");
     }
     assert_eq!(run(&["run", "--help"]).0, 0);
@@ -41,6 +41,20 @@ fn help_names_commands_and_exit_codes() {
     assert_eq!((code, version.trim()), (0, concat!("watersmeet ", env!("CARGO_PKG_VERSION"))));
     assert_eq!(run(&["runn"]).0, 2);
     assert_eq!(run(&[]).0, 2);
+}
+
+#[test]
+fn dead_letters_are_asked_for_by_name_and_replayed_only_where_they_are_chosen() {
+    let wrong: [(&[&str], &str); 3] = [
+        (&["dlq", "list"], "--topic"),
+        (&["dlq", "replay", "--topic", "dead"], "--all"),
+        (&["dlq", "show", "--topic", "dead", "17"], "PARTITION@OFFSET"),
+    ];
+    for (arguments, says) in wrong {
+        let (code, _, errors) = run(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {errors}");
+        assert!(errors.contains(says), "{arguments:?}: {errors}");
+    }
 }
 
 #[test]

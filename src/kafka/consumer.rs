@@ -277,6 +277,10 @@ impl KafkaConsumer {
         // SAFETY: the client and the list are alive; the answer is written into the list.
         let error =
             unsafe { sys::rd_kafka_offsets_for_times(self.rk(), list.ptr(), REQUEST_TIMEOUT.as_millis() as i32) };
+        if RDKafkaErrorCode::from(error) == RDKafkaErrorCode::UnknownPartition {
+            // Who asks has seen the topic: one that has just been created is not known everywhere at once.
+            return Err(Error::new(Kind::Broker, format!("{doing}: not every broker knows the topic yet")));
+        }
         check(error, doing)?;
         list.check(doing)?;
         Ok(list.offsets(partitions))

@@ -160,7 +160,6 @@ impl Kafka {
             assert!(Instant::now() < deadline, "not read within {PATIENCE:?}: {open:?}");
             batch.clear();
             consumer.poll(Duration::from_millis(100), 10_000, &mut batch, &mut events).expect("polled");
-            events.clear();
             let bytes = std::rc::Rc::new(std::mem::take(&mut batch.bytes));
             for meta in batch.records.drain(..) {
                 let source = &batch.sources[meta.source as usize];
@@ -174,6 +173,12 @@ impl Kafka {
                     offset: record.meta.offset,
                     headers: record.meta.headers,
                 });
+            }
+            for event in events.drain(..) {
+                // What is last may be a transaction's marker, which is no record.
+                if let Event::End { partition, offset } = event {
+                    open.retain(|(known, end)| *known != partition || offset < *end);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ mod http;
 mod instances;
 #[path = "../on_kafka/mod.rs"]
 mod on_kafka;
+mod services;
 mod typed;
 mod written;
 

@@ -7,6 +7,7 @@ macro_rules! out {
 
 mod check;
 mod demo;
+mod dlq;
 mod join;
 mod run;
 mod topology;
@@ -41,6 +42,8 @@ enum Command {
     Topology(topology::Options),
     /// Checks everything that can be known before starting: keys, brokers, topics, partitions, permissions.
     Check(FileOptions),
+    /// Lists, shows and replays dead letters.
+    Dlq(dlq::Options),
 }
 
 /// Where the configuration comes from.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Topology(options) => topology::topology(&options),
         Command::Check(options) => check::check(&options),
+        Command::Dlq(options) => dlq::dlq(&options),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("watersmeet: {error}");

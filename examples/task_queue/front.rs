@@ -1,0 +1,219 @@
+//! The front end: tasks are put on the topic, and what has become of them is read from the table `status`, in whichever
+//! instance it is.
+
+use crate::common::{self, Answer, failed, forward, refuse, reply, waiting};
+use crate::model::{Event, Task, What};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::hash_map::RandomState;
+use std::convert::Infallible;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use warp::Filter;
+use warp::http::StatusCode;
+use watersmeet::broker::TopicPartition;
+use watersmeet::clock::{Clock, SystemClock};
+use watersmeet::prelude::*;
+use watersmeet::producer::{TopicProducer, Written};
+use watersmeet::queries::{Event as Change, KeyValueReads, Owner};
+
+pub const STATUS: &str = "status";
+const BODY_MAX: u64 = 256 << 10;
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const ATTEMPTS_MAX: u32 = 20;
+/// How long the table may need until it has a task that has just been queued.
+const OWN_WRITE_MAX: Duration = Duration::from_secs(5);
+const PAGE: &str = include_str!("page.html");
+
+/// Adds the table of what has become of each task.
+pub fn add(builder: &StreamsBuilder, topic: &str) {
+    builder.stream(topic, Consumed::<String, Event>::json()).group_by_key(Grouped::default()).aggregate_with(
+        || None,
+        |_, event, task| Task::after(task, event),
+        Materialized::rocksdb(STATUS).json(),
+    );
+}
+
+/// What the endpoints need.
+#[derive(Clone)]
+pub struct Front {
+    streams: Arc<Streams>,
+    topic: Arc<str>,
+    tasks: TopicProducer<String, Event>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Which task: its key, and where it is in the topic. So whoever is asked knows in which partition it is, and how far the table
+/// must be to have it.
+struct TaskId {
+    key: String,
+    partition: i32,
+    offset: i64,
+}
+
+impl TaskId {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let (key, partition, offset) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric()) && parts.next().is_none();
+        plain.then(|| Self { key: key.into(), partition, offset })
+    }
+
+    fn text(key: &str, written: &Written) -> String {
+        format!("{key}.{}.{}", written.partition.partition, written.offset)
+    }
+}
+
+/// Random enough that no two tasks have the same.
+fn new_key() -> String {
+    let part = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", part(), part())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    work: Value,
+    #[serde(default = "three")]
+    max_attempts: u32,
+}
+
+fn three() -> u32 {
+    3
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    wait: Option<String>,
+    /// Set where another instance asks.
+    #[serde(default)]
+    forwarded: bool,
+}
+
+impl Front {
+    pub fn new(streams: Arc<Streams>, topic: &str) -> Result<Self> {
+        let tasks = streams.producer(topic, Produced::json())?;
+        Ok(Self { streams, topic: topic.into(), tasks, clock: SystemClock::shared() })
+    }
+
+    pub fn routes(self, workers: Option<Arc<Streams>>) -> impl Filter<Extract = (Answer,), Error = Infallible> + Clone {
+        let library = common::library(self.streams.clone(), workers.map(|workers| ("workers", workers)));
+        let with = warp::any().map(move || self.clone());
+        let enqueue = warp::path!("enqueue")
+            .and(warp::post())
+            .and(warp::body::content_length_limit(BODY_MAX))
+            .and(warp::body::bytes())
+            .and(with.clone())
+            .then(|body: warp::hyper::body::Bytes, front: Front| async move { front.enqueue(&body).await });
+        let task = warp::path!("task" / String)
+            .and(warp::get())
+            .and(warp::query())
+            .and(with)
+            .then(|id: String, asked: Asked, front: Front| async move { front.task(&id, asked).await });
+        let page = warp::path::end()
+            .and(warp::get())
+            .map(|| Answer::new(PAGE.to_owned()).map_header("text/html; charset=utf-8"));
+        enqueue.or(task).unify().or(page).unify().or(library).unify().recover(common::rejected).unify()
+    }
+
+    async fn enqueue(&self, body: &[u8]) -> Answer {
+        let wanted: Wanted = match serde_json::from_slice(body) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let what = format!("the body is not {{\"work\": …, \"max_attempts\": 3}}: {error}");
+                return refuse(StatusCode::BAD_REQUEST, what);
+            }
+        };
+        if !(1..=ATTEMPTS_MAX).contains(&wanted.max_attempts) {
+            return refuse(StatusCode::BAD_REQUEST, format!("max_attempts is not between 1 and {ATTEMPTS_MAX}"));
+        }
+        let (key, at_ms) = (new_key(), self.clock.now_ms());
+        let what = What::Queued { work: wanted.work, max_attempts: wanted.max_attempts };
+        match self.tasks.send(&key, &Event { at_ms, what }).await {
+            Ok(written) => {
+                let id = TaskId::text(&key, &written);
+                let mut answer = reply(StatusCode::ACCEPTED, &json!({ "id": id, "status": "queued" }));
+                if let Ok(location) = format!("/task/{id}").parse() {
+                    answer.headers_mut().insert("location", location);
+                }
+                answer
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn task(&self, text: &str, asked: Asked) -> Answer {
+        let Some(id) = TaskId::parse(text) else {
+            return refuse(StatusCode::NOT_FOUND, "this is no id of a task");
+        };
+        let wait = match asked.wait.as_deref().map(common::duration) {
+            None => Duration::ZERO,
+            Some(Some(wait)) => wait.min(WAIT_MAX),
+            Some(None) => return refuse(StatusCode::BAD_REQUEST, "wait is a time such as 5s or 500ms"),
+        };
+        let reads: KeyValueReads<String, Task> = match self.reads(&id) {
+            Ok(reads) => reads,
+            Err(error) => return failed(&error),
+        };
+        let (partition, asking) = (id.partition, reads.clone());
+        match waiting(move || asking.owner_of(partition)).await {
+            Ok(Owner::Here) => self.local(text, id, reads, wait).await,
+            Ok(Owner::At(server)) if !asked.forwarded => {
+                let path = format!("/task/{text}?wait={}ms&forwarded=true", wait.as_millis());
+                forward(server, path, OWN_WRITE_MAX + wait).await
+            }
+            Ok(_) => {
+                let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "the partition of this task is moving");
+                answer.headers_mut().insert("retry-after", warp::http::HeaderValue::from_static("1"));
+                answer
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn reads(&self, id: &TaskId) -> Result<KeyValueReads<String, Task>> {
+        let partition = TopicPartition { topic: self.topic.clone(), partition: id.partition };
+        let store = self.streams.store(STATUS).after(&Written { partition, offset: id.offset }).timeout(OWN_WRITE_MAX);
+        store.key_value_with(watersmeet::serdes::DefaultSerde::serde(), watersmeet::serdes::formats::json())
+    }
+
+    /// What is known here of a task; waits for its end, as long as `wait` says.
+    async fn local(&self, text: &str, id: TaskId, reads: KeyValueReads<String, Task>, wait: Duration) -> Answer {
+        let deadline = Instant::now() + wait;
+        // Watch first: what changes after the look is told.
+        let mut changes = match reads.watch_key(&id.key) {
+            Ok(changes) => changes,
+            Err(error) => return failed(&error),
+        };
+        let key = id.key.clone();
+        let mut task = match waiting(move || reads.get(&key)).await {
+            Ok(Some(task)) => task,
+            Ok(None) => return refuse(StatusCode::NOT_FOUND, "there is no such task"),
+            Err(error) => return failed(&error),
+        };
+        while !task.has_ended() {
+            match tokio::time::timeout_at(deadline, changes.next()).await {
+                Ok(Ok(Change::Row { value: Some(changed), .. })) => task = changed,
+                Ok(Ok(Change::Here(_) | Change::Row { .. })) => {}
+                // It moves, or time is over: what was known last.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let mut body = serde_json::to_value(&task).unwrap_or_default();
+        body["id"] = json!(text);
+        reply(StatusCode::OK, &body)
+    }
+}
+
+trait MapHeader {
+    fn map_header(self, content_type: &'static str) -> Self;
+}
+
+impl MapHeader for Answer {
+    fn map_header(mut self, content_type: &'static str) -> Self {
+        self.headers_mut().insert("content-type", warp::http::HeaderValue::from_static(content_type));
+        self
+    }
+}

@@ -107,7 +107,7 @@ opensearch_unpack() { # HOME
     tail -n 20 "$dir/maven.log" >&2
     fail 3 "Maven could not fetch OpenSearch: $dir/maven.log"
   }
-  rm -rf "$dir/"'${project.basedir}' "$dir/target"
+  rm -rf "$dir/target" "$dir"/*project.basedir*
   chmod +x "$home"/bin/*
   touch "$home/complete"
 }

@@ -24,7 +24,7 @@ async fn ids(engine: &dyn SearchEngine, index: &str, search: Search) -> Vec<Stri
 }
 
 pub async fn all_that_is_promised(engine: &dyn SearchEngine) {
-    let schema = IndexSchema::default().text("name").number("popularity").date("created_at");
+    let schema = IndexSchema::default().text("name").text("director").number("popularity").date("created_at");
     assert!(engine.create_index("films-1", &schema).await.unwrap());
     assert!(!engine.create_index("films-1", &schema).await.unwrap());
     assert_eq!(engine.alias("films").await.unwrap(), None);
@@ -33,9 +33,13 @@ pub async fn all_that_is_promised(engine: &dyn SearchEngine) {
     // Versions, in one request and across requests, through the alias.
     let write = async |operations: &[Operation]| engine.bulk("films", operations).await.unwrap();
     let first = [
-        put("a", 10, "{\n\"name\":\"Star Wars\",\"popularity\":900,\"created_at\":\"1977-05-25\"}"),
+        put(
+            "a",
+            10,
+            "{\n\"name\":\"Star Wars\",\"popularity\":900,\"director\":\"George Lucas\",\"x\":1,\"created_at\":\"1977-05-25\"}",
+        ),
         put("b/ü?", 11, r#"{"name":"The Star","popularity":12.5,"created_at":1000}"#),
-        put("c", 12, r#"{"name":"Wars of the Roses"}"#),
+        put("c", 12, r#"{"name":"Wars of the Roses","x":"not a number"}"#),
         put("a", 9, r#"{"name":"older"}"#),
     ];
     assert_eq!(write(&first).await, [Outcome::Written, Outcome::Written, Outcome::Written, Outcome::Stale]);
@@ -65,6 +69,9 @@ pub async fn all_that_is_promised(engine: &dyn SearchEngine) {
     let all = |sort| Search::new("").sort(sort);
     assert_eq!(ids(engine, "films", Search::new("star WA")).await, ["a"]);
     assert_eq!(ids(engine, "films", Search::new("wars star").in_fields(["name"])).await, ["a"]);
+    assert_eq!(ids(engine, "films", Search::new("lucas star! -")).await, ["a"]);
+    assert_eq!(ids(engine, "films", Search::new("lucas").in_fields(["name"])).await, [""; 0]);
+    assert_eq!(ids(engine, "films", Search::new("900")).await, [""; 0]);
     assert_eq!(ids(engine, "films", Search::new("nothing of it")).await, [""; 0]);
     assert_eq!(ids(engine, "films", Search::new("?!")).await, [""; 0]);
     assert_eq!(ids(engine, "films", all(Sort::Largest("popularity".into()))).await, ["a", "b/ü?", "c"]);

@@ -182,10 +182,13 @@ impl SearchEngine for OpenSearch {
             let mut fields: Map<String, Value> = schema.text.iter().map(field(json!({ "type": "text" }))).collect();
             fields.extend(schema.numbers.iter().map(field(json!({ "type": "double" }))));
             fields.extend(schema.dates.iter().map(field(date)));
-            let body = json!({
-                "settings": { "index": { "gc_deletes": "1h" } },
-                "mappings": { "properties": fields },
-            });
+            let mut settings = json!({ "gc_deletes": "1h" });
+            if !schema.text.is_empty() {
+                settings["query.default_field"] = json!(schema.text);
+            }
+            // Other fields are only kept: their types are not guessed from whichever document comes first.
+            let mappings = json!({ "dynamic": false, "properties": fields });
+            let body = json!({ "settings": { "index": settings }, "mappings": mappings });
             let response = self.http.request(Method::PUT, &format!("/{index}"), JSON, body.to_string().into()).await?;
             let failure: Option<Failure> = serde_json::from_slice(&response.body).ok();
             if failure.is_some_and(|failure| failure.error.kind == "resource_already_exists_exception") {

@@ -9,15 +9,21 @@ use serde_json::{Value, json};
 
 /// The request's body.
 pub(super) fn body(search: &Search) -> Value {
-    let query = match search.query.trim() {
-        "" => json!({ "match_all": {} }),
-        words => {
-            let mut query = json!({ "query": words, "type": "bool_prefix", "operator": "and", "lenient": true });
-            if !search.fields.is_empty() {
-                query["fields"] = json!(search.fields);
-            }
-            json!({ "multi_match": query })
+    // Each word may be in another field, as in the embedded engine. What has no letter or digit is no word.
+    let words: Vec<&str> =
+        search.query.split_whitespace().filter(|word| word.contains(|c: char| c.is_alphanumeric())).collect();
+    let word = |(i, word): (usize, &&str)| {
+        let kind = if i + 1 == words.len() { "bool_prefix" } else { "best_fields" };
+        let mut query = json!({ "query": word, "type": kind, "operator": "and", "lenient": true });
+        if !search.fields.is_empty() {
+            query["fields"] = json!(search.fields);
         }
+        json!({ "multi_match": query })
+    };
+    let query = match (search.query.trim().is_empty(), words.is_empty()) {
+        (true, _) => json!({ "match_all": {} }),
+        (false, true) => json!({ "match_none": {} }),
+        (false, false) => json!({ "bool": { "must": words.iter().enumerate().map(word).collect::<Vec<_>>() } }),
     };
     let by = |field: &String, order: &str| json!([{ field: { "order": order, "missing": "_last", "unmapped_type": "double" } }, "_score"]);
     let sort = match &search.sort {

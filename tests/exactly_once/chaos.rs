@@ -189,7 +189,7 @@ pub fn run(options: &Options, dir: &Path, command: &dyn Fn() -> Command) -> Repo
         let loading = now - began < options.load;
         let any = options.kills.is_none();
         let harming = options.kills.map_or(loading, |kills| report.kills < kills);
-        let due = (options.load.min(now - began).as_secs_f64() * options.rate as f64) as usize;
+        let due = (options.load.min(now - began).as_secs_f64() * options.rate as f64).round() as usize;
         while report.records < due {
             let key = format!("k{}", report.records % KEYS);
             let (key, value) = (Some(key.as_bytes()), Some(&b"v"[..]));

@@ -189,7 +189,7 @@ fn counts_of_pattern(pattern: &str, output: &Arc<str>, reset: OffsetReset) -> To
     let builder = StreamsBuilder::new();
     let consumed = Consumed::<String, String>::default().offset_reset(reset);
     let all = builder.stream(TopicPattern::new(pattern).expect("a pattern"), consumed);
-    let counts = all.group_by(|_, value| value.clone(), Grouped::default()).count(Materialized::memory("counts"));
+    let counts = all.group_by(|_, value| value.clone(), Grouped::keys().values()).count(Materialized::memory("counts"));
     counts.to_stream().to(output, Produced::default());
     builder.build().expect("builds")
 }
@@ -227,7 +227,16 @@ fn topics_of_a_pattern_are_read_as_they_come_and_from_where_their_source_says() 
 
 #[test]
 fn partitions_that_stay_go_on_while_a_third_instance_joins() {
-    let Some(kafka) = Kafka::new("joins") else { return };
+    partitions_that_stay_go_on("joins", Guarantee::AtLeastOnce);
+}
+
+#[test]
+fn under_exactly_once_partitions_that_stay_go_on_too_while_a_third_instance_joins() {
+    partitions_that_stay_go_on("joins-exactly-once", Guarantee::ExactlyOnceV2);
+}
+
+fn partitions_that_stay_go_on(test: &str, guarantee: Guarantee) {
+    let Some(kafka) = Kafka::new(test) else { return };
     let (input, output) = (kafka.topic("in"), kafka.topic("out"));
     let topology = || {
         let builder = StreamsBuilder::new();
@@ -237,7 +246,8 @@ fn partitions_that_stay_go_on_while_a_third_instance_joins() {
         builder.build().expect("builds")
     };
     let dirs = [dir(), dir(), dir()];
-    let start = |i: usize| Streams::start(topology(), kafka.config(dirs[i].path(), "consumer")).expect("starts");
+    let config = |i: usize| Config { guarantee, ..kafka.config(dirs[i].path(), "consumer") };
+    let start = |i: usize| Streams::start(topology(), config(i)).expect("starts");
     let (a, b) = (start(0), start(1));
     wait_until("both have their half", || (tasks(&a).len(), tasks(&b).len()) == (3, 3));
     wait_until("both run", || a.state() == State::Running && b.state() == State::Running);

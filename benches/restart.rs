@@ -108,6 +108,12 @@ impl Results {
     }
 }
 
+/// Of now: what is older than the topic's retention the broker may delete at any time.
+fn record(key: usize) -> Message {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970");
+    Message::new(&format!("key-{key}"), "v", now.as_millis() as i64)
+}
+
 /// Sends for some seconds, about two thousand records a second, drawn from all keys.
 fn traffic(
     producer: &mut dyn Producer,
@@ -121,7 +127,7 @@ fn traffic(
     let first = *sent;
     while began.elapsed().as_secs_f64() < seconds {
         while ((*sent - first) as f64) < began.elapsed().as_secs_f64() * 2_000.0 {
-            put(producer, topic, &Message::new(&format!("key-{}", (*sent * 7_919) % keys), "v", 1));
+            put(producer, topic, &record((*sent * 7_919) % keys));
             *sent += 1;
         }
         producer.serve();
@@ -140,7 +146,7 @@ fn measure(kafka: &Kafka, guarantee: &str, keys: usize, run: usize) {
     let state = folder.join("state");
     let settings = format!("{}\n{id}\n{}\n{guarantee}", kafka.servers, state.display());
     let mut producer = kafka.producer();
-    (0..keys).for_each(|n| put(&mut *producer, &input, &Message::new(&format!("key-{n}"), "v", 1)));
+    (0..keys).for_each(|n| put(&mut *producer, &input, &record(n)));
     producer.flush(PATIENCE).expect("all is acknowledged");
     let mut results = Results::new(kafka, &output);
     let mut instance = Instance::start(&settings, &folder.join("log-0"));

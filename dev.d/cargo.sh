@@ -82,7 +82,8 @@ run_tests() { # arguments go to cargo test
     say "the tests use the Kafka at $WATERSMEET_KAFKA"
   else
     test_kafka_dir=$cache/kafka/test-$$
-    servers=$(kafka start --dir "$test_kafka_dir") || fail $? "no real Kafka, so no tests: see above"
+    # The records of tests are of 1970: the broker would delete them as too old, some time into the run.
+    servers=$(kafka start --dir "$test_kafka_dir" log.retention.ms=-1) || fail $? "no real Kafka, so no tests: see above"
     export WATERSMEET_KAFKA=${servers#bootstrap.servers=}
   fi
 

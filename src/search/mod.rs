@@ -113,7 +113,8 @@ impl SearchError {
         Error::new(kind, self.to_string()).hint(hint).source(self)
     }
 
-    pub(crate) fn unavailable(what: impl ToString) -> Self {
+    /// No answer, for an engine of your own to say.
+    pub fn unavailable(what: impl ToString) -> Self {
         SearchError::Unavailable { what: what.to_string(), after: None }
     }
 }
@@ -140,8 +141,11 @@ pub trait SearchEngine: Send + Sync + 'static {
     fn refresh<'a>(&'a self, index: &'a str) -> Answer<'a, ()>;
 }
 
-/// Names that all engines take, and that are safe as names of files.
-pub(crate) fn check_name(name: &str) -> Result<(), SearchError> {
+/// Names that all engines take, and that are safe as names of files: what an engine of your own may check first.
+///
+/// # Errors
+/// [`SearchError::Refused`]: it is no such name.
+pub fn check_name(name: &str) -> Result<(), SearchError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     if starts && name.len() <= 128 && name.chars().all(plain) {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The last hit that can be shown: engines sort all hits up to there.
-pub(crate) const WINDOW: usize = 10_000;
+const WINDOW: usize = 10_000;
 
 /// A search: documents whose text has all of the query's words, the last of them also as the beginning of a word.
 ///
@@ -51,8 +51,11 @@ impl Search {
         self
     }
 
-    /// What no engine can answer.
-    pub(crate) fn check(&self) -> Result<(), super::SearchError> {
+    /// Whether it asks for no more than engines can answer: what an engine of your own may check first.
+    ///
+    /// # Errors
+    /// [`SearchError::Refused`](super::SearchError::Refused): `start` and `size` together are more than 10,000.
+    pub fn check(&self) -> Result<(), super::SearchError> {
         match self.start.checked_add(self.size) {
             Some(end) if end <= WINDOW => Ok(()),
             _ => Err(super::SearchError::Refused(format!("start and size together are more than {WINDOW}"))),

@@ -39,9 +39,8 @@ pub mod testing;
 /// The Processor API: operators of the user's own, their stores and punctuations.
 pub mod processor {
     pub use crate::dsl::{Outlet, TopologyBuilder};
-    pub use crate::operators::process::{
-        FixedKeyRecord, Processor, ProcessorContext, RecordMetadata, ValueContext, ValueProcessor,
-    };
+    pub use crate::operators::process::{Processor, ProcessorContext, RecordMetadata};
+    pub use crate::operators::process_values::{FixedKeyRecord, ValueContext, ValueProcessor};
     pub use crate::operators::punctuation::{Punctuation, PunctuationType, ScheduleId};
     pub use crate::operators::store_views::{
         KeyValueStore, SessionRow, SessionStore, StateStore, StoreContext, TimestampedKeyValueStore, VersionedRecord,

@@ -3,9 +3,21 @@
 use serde::Serialize;
 
 /// Milliseconds since the Unix epoch, as in Kafka's records.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let at: Timestamp = 1_700_000_000_000;
+/// assert_eq!(Record::new("k", "v", at).timestamp_ms, at);
+/// ```
 pub type Timestamp = i64;
 
 /// One record on its way through a task.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let record = Record::new("u1".to_string(), 42, 7);
+/// assert_eq!((&*record.key, record.value, record.timestamp_ms, record.headers.len()), ("u1", 42, 7, 0));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<K, V> {
     /// The key. Declare `Option<K>` to let null keys in; otherwise they are dropped and counted at the source.
@@ -20,16 +32,31 @@ pub struct Record<K, V> {
 
 impl<K, V> Record<K, V> {
     /// A record without headers.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// assert_eq!(Record::new("u1", 42, 7).value, 42);
+    /// ```
     pub fn new(key: K, value: V, timestamp_ms: Timestamp) -> Self {
         Self { key, value, timestamp_ms, headers: Headers::default() }
     }
 
     /// The same record with another value.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// assert_eq!(Record::new("u1", 42, 7).with_value("x"), Record::new("u1", "x", 7));
+    /// ```
     pub fn with_value<W>(self, value: W) -> Record<K, W> {
         Record { key: self.key, value, timestamp_ms: self.timestamp_ms, headers: self.headers }
     }
 
     /// The same record with another key.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// assert_eq!(Record::new("u1", 42, 7).with_key(1), Record::new(1, 42, 7));
+    /// ```
     pub fn with_key<J>(self, key: J) -> Record<J, V> {
         Record { key, value: self.value, timestamp_ms: self.timestamp_ms, headers: self.headers }
     }
@@ -38,6 +65,12 @@ impl<K, V> Record<K, V> {
 /// What happens to one key of a table: the value before, where it is known, and the value now. `None` is no row.
 ///
 /// Source: Kafka Streams' `Change`, which its tables send between nodes.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let change = Change::latest(Some("new"), Some("old"));
+/// assert!(change.is_latest && change.new.is_some());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change<V> {
     /// The value before; `None` also where nobody downstream asked for old values.
@@ -50,17 +83,38 @@ pub struct Change<V> {
 
 impl<V> Change<V> {
     /// A change of what holds now.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let delete = Change::latest(None, Some("old"));
+    /// assert_eq!((delete.new, delete.old), (None, Some("old")));
+    /// ```
     pub fn latest(new: Option<V>, old: Option<V>) -> Self {
         Self { old, new, is_latest: true }
     }
 }
 
 /// A record's headers, in order; names may repeat. No headers cost no allocation.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let mut headers = Headers::default();
+/// headers.add("trace", Some(b"1"));
+/// headers.add("trace", Some(b"2"));
+/// assert_eq!((headers.len(), headers.last("trace")), (2, Some(&b"2"[..])));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(clippy::box_collection)] // one word instead of three in every record: most have no headers
 pub struct Headers(Option<Box<Vec<Header>>>);
 
 /// One header.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let mut headers = Headers::default();
+/// headers.add("trace", None);
+/// assert_eq!(headers.iter().next(), Some(&Header { name: "trace".into(), value: None }));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// The header's name.
@@ -71,21 +125,48 @@ pub struct Header {
 
 impl Headers {
     /// Appends a header.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let mut headers = Headers::default();
+    /// headers.add("trace", Some(b"1"));
+    /// assert_eq!(headers.last("trace"), Some(&b"1"[..]));
+    /// ```
     pub fn add(&mut self, name: impl Into<String>, value: Option<&[u8]>) {
         self.0.get_or_insert_default().push(Header { name: name.into(), value: value.map(<[u8]>::to_vec) });
     }
 
     /// The value of the last header of that name.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// assert_eq!(Headers::default().last("trace"), None);
+    /// ```
     pub fn last(&self, name: &str) -> Option<&[u8]> {
         self.iter().rfind(|h| h.name == name).and_then(|h| h.value.as_deref())
     }
 
     /// All headers, in order.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let mut headers = Headers::default();
+    /// headers.add("trace", Some(b"1"));
+    /// assert_eq!(headers.iter().map(|header| &*header.name).collect::<Vec<_>>(), ["trace"]);
+    /// ```
     pub fn iter(&self) -> std::slice::Iter<'_, Header> {
         self.0.as_ref().map_or(&[] as &[Header], |v| v).iter()
     }
 
     /// Removes every header of that name.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let mut headers = Headers::default();
+    /// headers.add("trace", Some(b"1"));
+    /// headers.remove("trace");
+    /// assert!(headers.is_empty());
+    /// ```
     pub fn remove(&mut self, name: &str) {
         if let Some(list) = &mut self.0 {
             list.retain(|h| h.name != name);
@@ -93,11 +174,21 @@ impl Headers {
     }
 
     /// True where there is none.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// assert!(Headers::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.iter().len() == 0
     }
 
     /// How many there are.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// assert_eq!(Headers::default().len(), 0);
+    /// ```
     pub fn len(&self) -> usize {
         self.iter().len()
     }

@@ -17,6 +17,7 @@ pub(crate) mod index_into;
 pub(crate) mod map;
 pub mod map_async;
 pub mod process;
+pub mod process_values;
 pub mod punctuation;
 pub(crate) mod record_cache;
 pub(crate) mod sink;

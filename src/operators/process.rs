@@ -5,7 +5,7 @@ use super::punctuation::{Punctuation, PunctuationType, ScheduleId};
 use super::store_views::{StateStore, StoreContext};
 use super::{Cx, Hook, Port, Push};
 use crate::error::{Error, Kind, Result};
-use crate::record::{Data, Headers, Record, Timestamp};
+use crate::record::{Data, Record, Timestamp};
 use crate::state::StoreId;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -58,52 +58,21 @@ pub trait Processor<K, V, K2, V2> {
     fn close(&mut self) {}
 }
 
-/// An operator of the user's own that leaves keys as they are, so that nothing has to be repartitioned behind it.
-pub trait ValueProcessor<K, V, V2> {
-    /// Called once, before the first record.
-    fn init(&mut self, context: &mut ValueContext<'_, '_, K, V2>) -> Result {
-        let _ = context;
-        Ok(())
-    }
-
-    /// Takes one record.
-    fn process(&mut self, context: &mut ValueContext<'_, '_, K, V2>, record: FixedKeyRecord<K, V>) -> Result;
-
-    /// A punctuation is due.
-    fn punctuate(&mut self, context: &mut ValueContext<'_, '_, K, V2>, punctuation: Punctuation) -> Result {
-        let _ = (context, punctuation);
-        Ok(())
-    }
-
-    /// Called when the task closes.
-    fn close(&mut self) {}
-}
-
-/// A record whose key cannot be changed. Source: KIP-820's `FixedKeyRecord`.
-#[derive(Debug, Clone)]
-pub struct FixedKeyRecord<K, V> {
-    key: K,
-    /// The value.
-    pub value: V,
-    /// Event time.
-    pub timestamp_ms: Timestamp,
-    /// The headers.
-    pub headers: Headers,
-}
-
-impl<K, V> FixedKeyRecord<K, V> {
-    /// The key.
-    pub fn key(&self) -> &K {
-        &self.key
-    }
-
-    /// The same record with another value.
-    pub fn with_value<W>(self, value: W) -> FixedKeyRecord<K, W> {
-        FixedKeyRecord { key: self.key, value, timestamp_ms: self.timestamp_ms, headers: self.headers }
-    }
-}
-
 /// Where the record being processed came from.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// struct P;
+/// impl Processor<String, String, String, String> for P {
+///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+///         let RecordMetadata { topic, partition, offset } = context.metadata().expect("a record is processed");
+///         context.forward(record.with_value(format!("{topic}-{partition}@{offset}")))
+///     }
+/// }
+/// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+/// assert_eq!(forwarded[0].value, "records-0@0");
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordMetadata {
     /// The topic.
@@ -115,14 +84,25 @@ pub struct RecordMetadata {
 }
 
 /// What a processor sees of its task.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// struct P;
+/// impl Processor<String, String, String, String> for P {
+///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+///         let task = context.task_id().to_string();
+///         context.forward(record.with_value(task))
+///     }
+/// }
+/// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+/// assert_eq!(forwarded[0].value, "0_0");
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct ProcessorContext<'a, K, V> {
     cx: &'a mut Cx,
     node: &'a NodeInfo,
     out: &'a mut [(String, Port<K, V>)],
 }
-
-/// What a [`ValueProcessor`] sees of its task.
-pub struct ValueContext<'a, 'b, K, V>(&'b mut ProcessorContext<'a, K, V>);
 
 #[derive(Debug)]
 struct NodeInfo {
@@ -139,14 +119,22 @@ impl<K, V> StoreContext for ProcessorContext<'_, K, V> {
     }
 }
 
-impl<K, V> StoreContext for ValueContext<'_, '_, K, V> {
-    fn cx(&mut self) -> &mut Cx {
-        self.0.cx
-    }
-}
-
 impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     /// Sends a record to all children.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         context.forward(record.clone())?;
+    ///         context.forward(record)
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded.len(), 2);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What goes wrong below; hand it on.
@@ -162,6 +150,25 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
     }
 
     /// Sends a record to the child of that name.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct Sorts;
+    /// impl Processor<String, String, String, String> for Sorts {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         let child = if record.value.len() > 3 { "long" } else { "short" };
+    ///         context.forward_to(child, record)
+    ///     }
+    /// }
+    /// # let builder = StreamsBuilder::new();
+    /// let stream = builder.stream("in", Consumed::<String, String>::default());
+    /// let sorted = stream.process(|| Sorts, Processing::default());
+    /// sorted.to("out", Produced::default().named("long"));
+    /// sorted.to("rest", Produced::default().named("short"));
+    /// let results = results::<String, String>(builder.build()?, &[("in", "a", "x", 0), ("in", "b", "tiny!", 0)], "out")?;
+    /// assert_eq!(results, [("b".into(), "tiny!".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::Topology`]: there is no such child; or what goes wrong below.
@@ -186,6 +193,31 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
 impl<K, V> ProcessorContext<'_, K, V> {
     /// Opens a store that the processor is connected to. Call it in `init`, and keep the result.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct Counts(StateStore<KeyValueStore<String, i64>>, Option<KeyValueStore<String, i64>>);
+    /// impl Processor<String, String, String, i64> for Counts {
+    ///     fn init(&mut self, context: &mut ProcessorContext<'_, String, i64>) -> Result {
+    ///         self.1 = Some(context.store(&self.0)?);
+    ///         Ok(())
+    ///     }
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, i64>, record: Record<String, String>) -> Result {
+    ///         let Some(counts) = &mut self.1 else { return Ok(()) };
+    ///         let count = counts.get(context, &record.key)?.unwrap_or(0) + 1;
+    ///         counts.put(context, &record.key, Some(&count))?;
+    ///         context.forward(record.with_value(count))
+    ///     }
+    /// }
+    /// # let builder = StreamsBuilder::new();
+    /// let counts = builder.add_state_store(KeyValueStore::store("counts", String::serde(), i64::serde()));
+    /// let stream = builder.stream("in", Consumed::<String, String>::default());
+    /// let connected = Processing::default().store(&counts);
+    /// stream.process(move || Counts(counts.clone(), None), connected).to("out", Produced::default());
+    /// let results = results::<String, i64>(builder.build()?, &[("in", "a", "x", 0), ("in", "a", "y", 0)], "out")?;
+    /// assert_eq!(results, [("a".into(), 1), ("a".into(), 2)]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Kind::Topology`]: the processor is not connected to it.
     pub fn store<S>(&self, store: &StateStore<S>) -> Result<S> {
@@ -200,6 +232,26 @@ impl<K, V> ProcessorContext<'_, K, V> {
 
     /// Asks for calls of `punctuate` every `interval_ms`. By stream time the first one comes with the first record, by the
     /// wall clock after one interval.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> Result {
+    ///         context.schedule(10, PunctuationType::StreamTime);
+    ///         Ok(())
+    ///     }
+    ///     fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, String>, punctuation: Punctuation) -> Result {
+    ///         context.forward(Record::new("time".into(), punctuation.time_ms.to_string(), punctuation.time_ms))
+    ///     }
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         context.forward(record)
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[1].value, "7");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn schedule(&mut self, interval_ms: i64, kind: PunctuationType) -> ScheduleId {
         let first_ms = match kind {
             PunctuationType::StreamTime => 0,
@@ -209,16 +261,72 @@ impl<K, V> ProcessorContext<'_, K, V> {
     }
 
     /// As [`schedule`](Self::schedule), from a time on. Source: KIP-1146.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> Result {
+    ///         context.schedule_from(5, 10, PunctuationType::StreamTime);
+    ///         Ok(())
+    ///     }
+    ///     fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, String>, punctuation: Punctuation) -> Result {
+    ///         context.forward(Record::new("time".into(), punctuation.time_ms.to_string(), punctuation.time_ms))
+    ///     }
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         context.forward(record)
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[1].value, "7");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn schedule_from(&mut self, first_ms: Timestamp, interval_ms: i64, kind: PunctuationType) -> ScheduleId {
         self.cx.punctuations.schedule(self.node.number, kind, first_ms, interval_ms)
     }
 
     /// Ends the calls of a punctuation.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct Once;
+    /// impl Processor<String, String, String, String> for Once {
+    ///     fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> Result {
+    ///         context.schedule(1, PunctuationType::StreamTime);
+    ///         Ok(())
+    ///     }
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         context.forward(record)
+    ///     }
+    ///     fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, String>, punctuation: Punctuation) -> Result {
+    ///         context.cancel(punctuation.schedule);
+    ///         context.forward(Record::new("time".into(), "now".into(), punctuation.time_ms))
+    ///     }
+    /// }
+    /// let record = |timestamp_ms| Record::new("a".to_string(), "x".to_string(), timestamp_ms);
+    /// let forwarded = process_all(|| Once, [record(7), record(9)])?;
+    /// assert_eq!(forwarded.iter().filter(|record| record.key == "time").count(), 1);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn cancel(&mut self, schedule: ScheduleId) {
         self.cx.punctuations.cancel(schedule);
     }
 
     /// Where the record being processed came from; `None` in a punctuation.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         let offset = context.metadata().map_or(-1, |metadata| metadata.offset);
+    ///         context.forward(record.with_value(offset.to_string()))
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[0].value, "0");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn metadata(&self) -> Option<RecordMetadata> {
         let current = self.cx.current.as_ref()?;
         let (topic, partition) = (current.partition.topic.to_string(), current.partition.partition);
@@ -226,44 +334,99 @@ impl<K, V> ProcessorContext<'_, K, V> {
     }
 
     /// The largest timestamp that the task has processed; -1 before the first.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         let time = context.stream_time_ms().to_string();
+    ///         context.forward(record.with_value(time))
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[0].value, "7");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn stream_time_ms(&self) -> Timestamp {
         self.cx.stream_time_ms
     }
 
     /// The wall clock, as of the thread's turn.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         // In the test driver the wall clock stands at 0 until it is moved.
+    ///         let now = context.now_ms().to_string();
+    ///         context.forward(record.with_value(now))
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[0].value, "0");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn now_ms(&self) -> Timestamp {
         self.cx.now_ms
     }
 
     /// The task: sub-topology and partition.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         let task = context.task_id().to_string();
+    ///         context.forward(record.with_value(task))
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[0].value, "0_0");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn task_id(&self) -> &str {
         &self.cx.task_id
     }
 
     /// The application that the task is of (`application.id`).
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         let application = context.application_id().to_string();
+    ///         context.forward(record.with_value(application))
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[0].value, "test");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn application_id(&self) -> &str {
         &self.node.application_id
     }
 
     /// Asks for a commit soon.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// struct P;
+    /// impl Processor<String, String, String, String> for P {
+    ///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+    ///         context.commit();
+    ///         context.forward(record)
+    ///     }
+    /// }
+    /// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+    /// assert_eq!(forwarded[0].value, "x");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn commit(&mut self) {
         self.cx.commit_requested = true;
-    }
-}
-
-impl<'a, K: Data, V: Data> ValueContext<'a, '_, K, V> {
-    /// Sends a record to all children.
-    ///
-    /// # Errors
-    /// What goes wrong below; hand it on.
-    pub fn forward(&mut self, record: FixedKeyRecord<K, V>) -> Result {
-        let FixedKeyRecord { key, value, timestamp_ms, headers } = record;
-        self.0.forward(Record { key, value, timestamp_ms, headers })
-    }
-
-    /// Everything that does not send records.
-    pub fn context(&mut self) -> &mut ProcessorContext<'a, K, V> {
-        self.0
     }
 }
 
@@ -334,27 +497,5 @@ impl<K, V, K2, V2> Push<K, V> for ProcessPort<K, V, K2, V2> {
             }
             result => result,
         }
-    }
-}
-
-/// A [`ValueProcessor`] as a [`Processor`].
-pub(crate) struct Values<P>(pub(crate) P);
-
-impl<K, V, V2, P: ValueProcessor<K, V, V2>> Processor<K, V, K, V2> for Values<P> {
-    fn init(&mut self, context: &mut ProcessorContext<'_, K, V2>) -> Result {
-        self.0.init(&mut ValueContext(context))
-    }
-
-    fn process(&mut self, context: &mut ProcessorContext<'_, K, V2>, record: Record<K, V>) -> Result {
-        let Record { key, value, timestamp_ms, headers } = record;
-        self.0.process(&mut ValueContext(context), FixedKeyRecord { key, value, timestamp_ms, headers })
-    }
-
-    fn punctuate(&mut self, context: &mut ProcessorContext<'_, K, V2>, punctuation: Punctuation) -> Result {
-        self.0.punctuate(&mut ValueContext(context), punctuation)
-    }
-
-    fn close(&mut self) {
-        self.0.close();
     }
 }

@@ -5,6 +5,26 @@
 use crate::record::Timestamp;
 
 /// The clock that a punctuation goes by.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// struct P;
+/// impl Processor<String, String, String, String> for P {
+///     fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> Result {
+///         context.schedule(10, PunctuationType::StreamTime);
+///         Ok(())
+///     }
+///     fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, String>, punctuation: Punctuation) -> Result {
+///         context.forward(Record::new("time".into(), punctuation.time_ms.to_string(), punctuation.time_ms))
+///     }
+///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+///         context.forward(record)
+///     }
+/// }
+/// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+/// assert_eq!(forwarded[1].value, "7");
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PunctuationType {
     /// The largest timestamp that the task has processed: stands still without records.
@@ -14,10 +34,52 @@ pub enum PunctuationType {
 }
 
 /// Names a punctuation that was scheduled, to tell it from others and to cancel it.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// struct Two(Vec<ScheduleId>);
+/// impl Processor<String, String, String, String> for Two {
+///     fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> Result {
+///         self.0.push(context.schedule(10, PunctuationType::StreamTime));
+///         self.0.push(context.schedule(20, PunctuationType::StreamTime));
+///         Ok(())
+///     }
+///     fn process(&mut self, _: &mut ProcessorContext<'_, String, String>, _: Record<String, String>) -> Result {
+///         Ok(())
+///     }
+///     fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, String>, due: Punctuation) -> Result {
+///         let which = if due.schedule == self.0[0] { "first" } else { "second" };
+///         context.forward(Record::new("due".into(), which.into(), due.time_ms))
+///     }
+/// }
+/// let forwarded = process_all(|| Two(Vec::new()), [Record::new("a".to_string(), "x".to_string(), 7)])?;
+/// assert_eq!((&*forwarded[0].value, &*forwarded[1].value), ("first", "second"));
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ScheduleId(usize);
 
 /// A call that is due.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// struct P;
+/// impl Processor<String, String, String, String> for P {
+///     fn init(&mut self, context: &mut ProcessorContext<'_, String, String>) -> Result {
+///         context.schedule(10, PunctuationType::StreamTime);
+///         Ok(())
+///     }
+///     fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, String>, punctuation: Punctuation) -> Result {
+///         context.forward(Record::new("time".into(), punctuation.time_ms.to_string(), punctuation.time_ms))
+///     }
+///     fn process(&mut self, context: &mut ProcessorContext<'_, String, String>, record: Record<String, String>) -> Result {
+///         context.forward(record)
+///     }
+/// }
+/// let forwarded = process_all(|| P, [Record::new("a".to_string(), "x".to_string(), 7)])?;
+/// assert_eq!(forwarded[1].timestamp_ms, 7);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Punctuation {
     /// Which one.

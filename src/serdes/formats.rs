@@ -7,6 +7,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// JSON text.
+///
+/// ```
+/// use watersmeet::serdes::{Serde, formats::Json};
+/// assert_eq!(Serde::<Vec<i32>>::deserialize(&Json, Some(b"[1]")).ok(), Some(vec![1]));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -45,6 +50,12 @@ impl<T: Serialize + DeserializeOwned> Serde<T> for Json {
 }
 
 /// Bincode 2, standard configuration: compact, private to Rust. Never use it where Java must read.
+///
+/// ```
+/// use watersmeet::serdes::{Serde, formats::Bincode};
+/// let mut bytes = Vec::new();
+/// assert!(Bincode.serialize(&7u8, &mut bytes).is_ok() && bytes == [7]);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Bincode;
 

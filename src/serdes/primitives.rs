@@ -4,6 +4,11 @@ use super::{DefaultSerde, Encoded, Format, Serde, SerdeError, SerdeRef};
 use std::sync::Arc;
 
 /// Bytes as they are. Java: `ByteArraySerde`.
+///
+/// ```
+/// use watersmeet::serdes::{Serde, primitives::Bytes};
+/// assert_eq!(Bytes.deserialize(Some(b"ab")).ok(), Some(vec![97, 98]));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes;
 
@@ -19,6 +24,11 @@ impl Serde<Vec<u8>> for Bytes {
 }
 
 /// UTF-8 text. Java: `StringSerde`; but where Java replaces bytes that are not UTF-8, they are an error here.
+///
+/// ```
+/// use watersmeet::serdes::{Serde, primitives::Text};
+/// assert_eq!(Text.deserialize(Some(b"ab")).ok().as_deref(), Some("ab"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Text;
 
@@ -52,6 +62,11 @@ impl DefaultSerde for String {
 }
 
 /// One byte, 0 or 1. Java: `BooleanSerde`.
+///
+/// ```
+/// use watersmeet::serdes::{Serde, primitives::Bool};
+/// assert_eq!(Bool.deserialize(Some(&[1])).ok(), Some(true));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Bool;
 
@@ -87,6 +102,12 @@ impl DefaultSerde for bool {
 }
 
 /// A number of fixed size.
+///
+/// ```
+/// use watersmeet::serdes::{Serde, primitives::Number};
+/// let mut bytes = Vec::new();
+/// assert!(Number.serialize(&258i32, &mut bytes).is_ok() && bytes == [0, 0, 1, 2]);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Number;
 

@@ -76,6 +76,17 @@ pub struct DriverOptions {
 }
 
 /// When a [`TopologyTestDriver`] commits.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// # let builder = StreamsBuilder::new();
+/// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+/// let options = DriverOptions { commits: Commits::Explicit, ..Default::default() };
+/// let driver = TopologyTestDriver::with(builder.build()?, Config::new("test"), options)?;
+/// driver.create_input_topic("in", Produced::<String, String>::default()).pipe("a", "x")?;
+/// assert!(driver.commit()?);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Commits {
     /// After each record that was processed.
@@ -110,6 +121,15 @@ impl TopologyTestDriver {
     /// Starts the topology, with one partition per topic and the wall clock at 0. Stores on disk lie in a folder that is
     /// removed with the driver, unless `config` names a `state_dir`.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// assert!(driver.broker().topics().contains_key("in"));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// What would keep a client from starting.
     pub fn new(topology: Topology, config: Config) -> Result<Self> {
@@ -117,6 +137,16 @@ impl TopologyTestDriver {
     }
 
     /// As [`new`](Self::new), with options.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let options = DriverOptions { partitions: 4, ..Default::default() };
+    /// let driver = TopologyTestDriver::with(builder.build()?, Config::new("test"), options)?;
+    /// assert_eq!(driver.broker().topics()["in"], 4);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -151,6 +181,15 @@ impl TopologyTestDriver {
     }
 
     /// A topic to pipe records into, encoded by these serdes. A topic that does not exist yet is created.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.create_input_topic("in", Produced::<String, String>::default()).pipe("a", "x")?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "createInputTopic")]
     pub fn create_input_topic<K, V>(&self, name: &str, produced: Produced<K, V>) -> TestInputTopic<K, V> {
         let inner = self.0.borrow();
@@ -159,6 +198,18 @@ impl TopologyTestDriver {
     }
 
     /// A topic to read results from, decoded by these serdes: an output, a dead-letter or a changelog topic.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe("a", "x")?;
+    /// assert_eq!(output.read_value()?, Some("x".into()));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "createOutputTopic")]
     pub fn create_output_topic<K, V>(&self, name: &str, consumed: Consumed<K, V>) -> TestOutputTopic<K, V> {
         TestOutputTopic::new(self.0.borrow().broker.clone(), name, consumed)
@@ -186,6 +237,16 @@ impl TopologyTestDriver {
 
     /// Moves the wall clock on, then runs whatever that makes due, such as records that waited for `max.task.idle.ms`.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.advance_wall_clock_ms(60_000)?;
+    /// assert_eq!(driver.status().now_ms, 60_000);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`pipe`](TestInputTopic::pipe).
     #[doc(alias = "advanceWallClockTime")]
@@ -198,6 +259,18 @@ impl TopologyTestDriver {
     /// Processes everything that is in the input topics: for records that were written straight to the
     /// [`broker`](Self::broker), so that the task can choose among them.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// // Written past the input topic, as another application would.
+    /// driver.broker().produce("in", "a".as_bytes(), "x".as_bytes(), 0)?;
+    /// driver.run()?;
+    /// assert_eq!(driver.broker().records("out").len(), 1);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`pipe`](TestInputTopic::pipe).
     pub fn run(&self) -> Result {
@@ -206,6 +279,16 @@ impl TopologyTestDriver {
 
     /// Commits, then processes what comes of it. Returns whether there was anything to commit; what came of it may be a
     /// reason to commit again.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let options = DriverOptions { commits: Commits::Explicit, ..Default::default() };
+    /// let driver = TopologyTestDriver::with(builder.build()?, Config::new("test"), options)?;
+    /// assert!(!driver.commit()?, "there is nothing to commit");
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`pipe`](TestInputTopic::pipe).
@@ -258,16 +341,46 @@ impl TopologyTestDriver {
     }
 
     /// The broker below.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// assert!(driver.broker().records("out").is_empty());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn broker(&self) -> MemoryBroker {
         self.0.borrow().broker.clone()
     }
 
     /// What a client would tell of itself: states, tasks, counts of dropped records, trouble with the broker.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe("a", "x")?;
+    /// assert_eq!(driver.status().totals.processed, 1);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     pub fn status(&self) -> StreamsStatus {
         self.0.borrow().app.shared.status()
     }
 
     /// Closes the tasks as an orderly shutdown does. A driver that is only dropped ends like a killed process.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// driver.close()?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The last commit failed.

@@ -3,6 +3,7 @@
 //! [`TopologyTestDriver`] is what a user's test needs; [`MemoryBroker`] also serves whole clients
 //! ([`Streams::start_on`](crate::runtime::Streams::start_on)), several at once, and fails on demand.
 
+mod alone;
 mod broker;
 mod consumer;
 mod contents;
@@ -17,6 +18,7 @@ mod store;
 mod topics;
 mod transactions;
 
+pub use alone::{process_all, with_store};
 pub use broker::MemoryBroker;
 pub use contents::{BufferRow, StoreRow};
 pub use driver::{Commits, DriverOptions, TopologyTestDriver};

@@ -51,6 +51,18 @@ impl<K, V> TestInputTopic<K, V> {
 
     /// The timestamp of the next record that comes without one, and by how much each such record moves it on. At first:
     /// the wall clock when the topic was made, and 0.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.with_time(100, 5).pipe("a", "x")?;
+    /// assert_eq!(output.read_record()?.map(|record| record.timestamp_ms), Some(100));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "autoAdvance")]
     pub fn with_time(mut self, start_ms: Timestamp, auto_advance_ms: i64) -> Self {
         self.time_ms = Cell::new(start_ms);
@@ -59,12 +71,37 @@ impl<K, V> TestInputTopic<K, V> {
     }
 
     /// Moves on the timestamp of the next record that comes without one.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.advance_time_ms(50);
+    /// input.pipe("a", "x")?;
+    /// assert_eq!(output.read_record()?.map(|record| record.timestamp_ms), Some(50));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "advanceTime")]
     pub fn advance_time_ms(&self, by_ms: i64) {
         self.time_ms.set(self.time_ms.get() + by_ms);
     }
 
     /// Pipes a record with the topic's own time.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe("a", "x")?;
+    /// assert_eq!(output.read_value()?, Some("x".into()));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What ends a stream thread: a record that fails under the policy `fail`, a panic in a closure, a store that cannot be
@@ -77,6 +114,18 @@ impl<K, V> TestInputTopic<K, V> {
 
     /// Pipes a record with this timestamp.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_at("a", "x", 9)?;
+    /// assert_eq!(output.read_record()?.map(|record| record.timestamp_ms), Some(9));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`pipe`](Self::pipe).
     pub fn pipe_at(&self, key: impl Into<K>, value: impl Into<V>, timestamp_ms: Timestamp) -> Result {
@@ -84,6 +133,20 @@ impl<K, V> TestInputTopic<K, V> {
     }
 
     /// Pipes a record with its own timestamp and headers.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// let mut record = Record::new("a".to_string(), "x".to_string(), 9);
+    /// record.headers.add("trace", Some(b"1"));
+    /// input.pipe_record(record.clone())?;
+    /// assert_eq!(output.read_record()?, Some(record));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`pipe`](Self::pipe).
@@ -116,6 +179,18 @@ impl<K, V> TestInputTopic<K, V> {
 
     /// Pipes a null value with the topic's own time: a tombstone for a table.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// builder.table("rows", Consumed::<String, String>::default(), Materialized::memory("rows"));
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("rows", Produced::<String, String>::default());
+    /// input.pipe("a", "x")?;
+    /// input.pipe_tombstone("a")?;
+    /// assert!(driver.store_rows("rows")?.is_empty());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`pipe`](Self::pipe).
     pub fn pipe_tombstone(&self, key: impl Into<K>) -> Result {
@@ -124,6 +199,18 @@ impl<K, V> TestInputTopic<K, V> {
     }
 
     /// Pipes bytes as they are: what no serde would write, such as a malformed record.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_bytes(Some(b"a"), Some(b"x"), 0, &Headers::default())?;
+    /// assert_eq!(output.read_value()?, Some("x".into()));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`pipe`](Self::pipe).
@@ -163,6 +250,18 @@ impl<K, V> TestInputTopic<K, V> {
 /// all of the topic's partitions were written.
 ///
 /// Its errors are of [`Kind::Record`]: bytes that do not decode, or a null where `K` or `V` has none (declare `Option`).
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// # let builder = StreamsBuilder::new();
+/// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+/// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+/// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+/// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+/// input.pipe("a", "x")?;
+/// assert_eq!(output.read_to_vec()?, [("a".into(), "x".into())]);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct TestOutputTopic<K, V> {
     broker: MemoryBroker,
     topic: String,
@@ -180,6 +279,18 @@ impl<K, V> TestOutputTopic<K, V> {
 
     /// The next record; `None` where all have been read.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_at("a", "x", 9)?;
+    /// assert_eq!(output.read_record()?, Some(Record::new("a".into(), "x".into(), 9)));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// It does not decode. It counts as read all the same.
     #[doc(alias = "readRecord")]
@@ -194,6 +305,18 @@ impl<K, V> TestOutputTopic<K, V> {
 
     /// Key and value of the next record; `None` where all have been read.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe("a", "x")?;
+    /// assert_eq!(output.read_key_value()?, Some(("a".into(), "x".into())));
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`read_record`](Self::read_record).
     #[doc(alias = "readKeyValue")]
@@ -202,6 +325,17 @@ impl<K, V> TestOutputTopic<K, V> {
     }
 
     /// The value of the next record; `None` where all have been read.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// assert_eq!(output.read_value()?, None);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`read_record`](Self::read_record).
@@ -212,6 +346,18 @@ impl<K, V> TestOutputTopic<K, V> {
 
     /// Keys and values of all records not read yet.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_all([("a", "x"), ("b", "y")])?;
+    /// assert_eq!(output.read_to_vec()?, [("a".into(), "x".into()), ("b".into(), "y".into())]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`read_record`](Self::read_record).
     #[doc(alias = "readKeyValuesToList")]
@@ -221,6 +367,18 @@ impl<K, V> TestOutputTopic<K, V> {
 
     /// The values of all records not read yet.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_all([("a", "x"), ("b", "y")])?;
+    /// assert_eq!(output.read_values_to_vec()?, ["x", "y"]);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`read_record`](Self::read_record).
     #[doc(alias = "readValuesToList")]
@@ -229,6 +387,18 @@ impl<K, V> TestOutputTopic<K, V> {
     }
 
     /// The last value of each key among the records not read yet.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_all([("a", "x"), ("a", "y")])?;
+    /// assert_eq!(output.read_to_map()?, [("a".into(), "y".into())].into());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`read_record`](Self::read_record).
@@ -242,6 +412,18 @@ impl<K, V> TestOutputTopic<K, V> {
 
     /// All records not read yet.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// input.pipe_at("a", "x", 9)?;
+    /// assert_eq!(output.read_records_to_vec()?[0].timestamp_ms, 9);
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`read_record`](Self::read_record).
     #[doc(alias = "readRecordsToList")]
@@ -250,6 +432,19 @@ impl<K, V> TestOutputTopic<K, V> {
     }
 
     /// True where all records have been read.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// # let builder = StreamsBuilder::new();
+    /// # builder.stream("in", Consumed::<String, String>::default()).to("out", Produced::default());
+    /// let driver = TopologyTestDriver::new(builder.build()?, Config::new("test"))?;
+    /// let input = driver.create_input_topic("in", Produced::<String, String>::default());
+    /// let output = driver.create_output_topic("out", Consumed::<String, String>::default());
+    /// assert!(output.is_empty());
+    /// input.pipe("a", "x")?;
+    /// assert!(!output.is_empty());
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "isEmpty")]
     pub fn is_empty(&self) -> bool {
         self.broker.record_after(&self.topic, self.read.get()).is_none()

@@ -17,6 +17,18 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 /// What gives access to a task's stores: the contexts of processors.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// fn count(counts: &mut KeyValueStore<String, i64>, context: &mut impl StoreContext, key: &String) -> Result<i64> {
+///     let count = counts.get(context, key)?.unwrap_or(0) + 1;
+///     counts.put(context, key, Some(&count))?;
+///     Ok(count)
+/// }
+/// let counts = KeyValueStore::store("counts", String::serde(), i64::serde());
+/// assert_eq!(with_store(counts, |counts, context| count(counts, context, &"a".into()))?, 1);
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub trait StoreContext {
     /// The task's own context.
     #[doc(hidden)]
@@ -31,6 +43,12 @@ impl StoreContext for Cx {
 
 /// A store that a topology has, and how it is opened: [`KeyValueStore`] and its kin. Cheap to clone; processors keep one to
 /// open the store in `init`.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let counts: StateStore<KeyValueStore<String, i64>> = KeyValueStore::store("counts", String::serde(), i64::serde());
+/// assert_eq!(StreamsBuilder::new().add_state_store(counts).name(), "counts");
+/// ```
 pub struct StateStore<S> {
     spec: StoreSpec,
     /// Whether the engine was chosen; otherwise it is the application's default.
@@ -68,11 +86,23 @@ impl<S> StateStore<S> {
     }
 
     /// The store's name.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// assert_eq!(counts.name(), "counts");
+    /// ```
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
     /// Sets the engine.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// use watersmeet::state::Engine;
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde()).engine(Engine::Memory);
+    /// ```
     pub fn engine(mut self, engine: Engine) -> Self {
         self.spec.engine = engine;
         self.engine_given = true;
@@ -80,6 +110,11 @@ impl<S> StateStore<S> {
     }
 
     /// Without changelog: what a machine loses is lost.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde()).without_changelog();
+    /// ```
     #[doc(alias = "withLoggingDisabled")]
     pub fn without_changelog(mut self) -> Self {
         self.spec.changelog = Changelog::None;
@@ -87,6 +122,12 @@ impl<S> StateStore<S> {
     }
 
     /// Sets a topic setting of the changelog over the built-in ones.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// let counts = counts.changelog_config("segment.bytes", "1000000");
+    /// ```
     #[doc(alias = "withLoggingEnabled")]
     pub fn changelog_config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         if let Changelog::Own { config } = &mut self.spec.changelog {
@@ -97,6 +138,11 @@ impl<S> StateStore<S> {
 
     /// Collects writes until the commit, where there is memory for it. Stores of processors do not, unless asked to, and
     /// window stores with duplicates never: each row is one of its own.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde()).cached();
+    /// ```
     #[doc(alias = "withCachingEnabled")]
     pub fn cached(mut self) -> Self {
         self.spec.cached = !matches!(self.spec.kind, StoreKind::Window { duplicates: true, .. });
@@ -130,6 +176,12 @@ pub struct KeyValueStore<K, V> {
 
 impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     /// A store of this name, to be added to a topology.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// let counts = StreamsBuilder::new().add_state_store(counts);
+    /// ```
     pub fn store(name: &str, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::KeyValue { timestamped: false };
         let formats = (key.format(), value.format());
@@ -138,6 +190,16 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     }
 
     /// The value of `key`.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     assert_eq!(counts.get(context, &"a".into())?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read, or the row is of another type.
@@ -148,6 +210,19 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of `key`.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     counts.put(context, &"a".into(), Some(&1))?;
+    ///     assert_eq!(counts.get(context, &"a".into())?, Some(1));
+    ///     counts.put(context, &"a".into(), None)?;
+    ///     assert_eq!(counts.get(context, &"a".into())?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::User`]: key or value do not encode.
@@ -162,6 +237,18 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
     /// Sets the values of several keys.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(key, count)| (key.to_string(), count));
+    ///     counts.put_all(context, rows.iter().map(|(key, count)| (key, Some(count))))?;
+    ///     assert_eq!(counts.all(context)?.len(), 3);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     #[doc(alias = "putAll")]
@@ -174,6 +261,17 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     }
 
     /// Sets the value of `key` if it has none; returns the one that it had.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     assert_eq!(counts.put_if_absent(context, &"a".into(), &1)?, None);
+    ///     assert_eq!(counts.put_if_absent(context, &"a".into(), &2)?, Some(1));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Self::get) and [`put`](Self::put).
@@ -188,6 +286,17 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
     /// Deletes the value of `key`; returns it.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     counts.put(context, &"a".into(), Some(&1))?;
+    ///     assert_eq!(counts.delete(context, &"a".into())?, Some(1));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Option<V>> {
@@ -198,6 +307,19 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
     /// The rows from key `from` to key `to`, both included, in the order of the keys' bytes; `None` is no bound.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(key, count)| (key.to_string(), count));
+    ///     counts.put_all(context, rows.iter().map(|(key, count)| (key, Some(count))))?;
+    ///     let backwards: Vec<_> = counts.range(context, Some(&"b".into()), None)?.into_iter().rev().collect();
+    ///     assert_eq!(backwards, [("c".into(), 3), ("b".into(), 2)]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn range(&mut self, context: &mut impl StoreContext, from: Option<&K>, to: Option<&K>) -> Result<Vec<(K, V)>> {
@@ -207,6 +329,18 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
     /// The first `limit` rows with a key between `from` and `to`, both included, in the order of the keys' bytes: where there
     /// may be many, and a few are wanted, such as those that are due next.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(key, count)| (key.to_string(), count));
+    ///     counts.put_all(context, rows.iter().map(|(key, count)| (key, Some(count))))?;
+    ///     assert_eq!(counts.first(context, None, None, 2)?, [("a".into(), 1), ("b".into(), 2)]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -223,6 +357,18 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 
     /// All rows, in the order of the keys' bytes.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     let rows = [("a", 1), ("b", 2), ("c", 3)].map(|(key, count)| (key.to_string(), count));
+    ///     counts.put_all(context, rows.iter().map(|(key, count)| (key, Some(count))))?;
+    ///     assert_eq!(counts.all(context)?[0], ("a".into(), 1));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn all(&mut self, context: &mut impl StoreContext) -> Result<Vec<(K, V)>> {
@@ -230,6 +376,18 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
     }
 
     /// The rows whose keys' bytes begin with those of `prefix`.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let counts = KeyValueStore::<String, i64>::store("counts", String::serde(), i64::serde());
+    /// with_store(counts, |counts, context| {
+    ///     counts.put(context, &"ab".into(), Some(&1))?;
+    ///     counts.put(context, &"b".into(), Some(&2))?;
+    ///     assert_eq!(counts.prefix(context, &"a".to_string(), &String::serde())?, [("ab".into(), 1)]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -258,6 +416,17 @@ impl<K: 'static, V: 'static> KeyValueStore<K, V> {
 }
 
 /// Rows by key, each with a timestamp.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let prices = TimestampedKeyValueStore::<String, i64>::store("prices", String::serde(), i64::serde());
+/// with_store(prices, |prices, context| {
+///     prices.put(context, &"tea".into(), Some((&3, 1_000)))?;
+///     assert_eq!(prices.get(context, &"tea".into())?, Some((3, 1_000)));
+///     Ok(())
+/// })?;
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 pub struct TimestampedKeyValueStore<K, V> {
     store: StoreId,
     key: SerdeRef<K>,
@@ -266,6 +435,12 @@ pub struct TimestampedKeyValueStore<K, V> {
 
 impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     /// A store of this name, to be added to a topology.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = TimestampedKeyValueStore::<String, i64>::store("prices", String::serde(), i64::serde());
+    /// let prices = StreamsBuilder::new().add_state_store(prices);
+    /// ```
     pub fn store(name: &str, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::KeyValue { timestamped: true };
         let formats = (key.format(), value.format());
@@ -274,6 +449,16 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     }
 
     /// The value of `key`, with its timestamp.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = TimestampedKeyValueStore::<String, i64>::store("prices", String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     assert_eq!(prices.get(context, &"tea".into())?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read, or the row is of another type.
@@ -286,6 +471,17 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of `key`.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = TimestampedKeyValueStore::<String, i64>::store("prices", String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     prices.put(context, &"tea".into(), Some((&3, 1_000)))?;
+    ///     assert_eq!(prices.get(context, &"tea".into())?, Some((3, 1_000)));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::User`]: key or value do not encode.
@@ -306,6 +502,17 @@ impl<K: 'static, V: 'static> TimestampedKeyValueStore<K, V> {
     }
 
     /// The rows from key `from` to key `to`, both included, in the order of the keys' bytes; `None` is no bound.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = TimestampedKeyValueStore::<String, i64>::store("prices", String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     prices.put(context, &"tea".into(), Some((&3, 1_000)))?;
+    ///     assert_eq!(prices.range(context, None, None)?, [("tea".into(), (3, 1_000))]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Self::get).

@@ -24,6 +24,18 @@ pub struct SessionStore<K, V> {
 }
 
 /// A row of a session store.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+/// with_store(visits, |visits, context| {
+///     visits.put(context, &"a".into(), (10, 20), Some(&1))?;
+///     let row = SessionRow { key: "a".to_string(), start_ms: 10, end_ms: 20, value: 1 };
+///     assert_eq!(visits.fetch(context, &"a".into())?, [row]);
+///     Ok(())
+/// })?;
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow<K, V> {
     /// The key.
@@ -38,6 +50,11 @@ pub struct SessionRow<K, V> {
 
 impl<K: 'static, V: 'static> SessionStore<K, V> {
     /// A store of this name, to be added to a topology; sessions are kept for `retention_ms` of stream time.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// ```
     pub fn store(name: &str, retention_ms: i64, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::Session { retention_ms };
         let formats = (key.format(), value.format());
@@ -46,6 +63,17 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     }
 
     /// Sets (`Some`) or deletes (`None`) the value of a session.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// with_store(visits, |visits, context| {
+    ///     visits.put(context, &"a".into(), (10, 20), Some(&1))?;
+    ///     assert_eq!(visits.get(context, &"a".into(), (10, 20))?, Some(1));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read. [`Kind::User`](crate::error::Kind::User): key or
@@ -74,6 +102,18 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
 
     /// Deletes a session, however old it is. Unlike a [`put`](Self::put) of `None` it does not make the store's time go on.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// with_store(visits, |visits, context| {
+    ///     visits.put(context, &"a".into(), (10, 20), Some(&1))?;
+    ///     visits.remove(context, &"a".into(), (10, 20))?;
+    ///     assert_eq!(visits.get(context, &"a".into(), (10, 20))?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn remove(
@@ -93,6 +133,16 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
 
     /// The value of exactly this session.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// with_store(visits, |visits, context| {
+    ///     assert_eq!(visits.get(context, &"a".into(), (10, 20))?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     #[doc(alias = "fetchSession")]
@@ -109,6 +159,18 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
 
     /// All sessions of `key`.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// with_store(visits, |visits, context| {
+    ///     visits.put(context, &"a".into(), (10, 20), Some(&1))?;
+    ///     visits.put(context, &"a".into(), (50, 60), Some(&2))?;
+    ///     assert_eq!(visits.fetch(context, &"a".into())?.len(), 2);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn fetch(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Vec<SessionRow<K, V>>> {
@@ -116,6 +178,18 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     }
 
     /// The sessions of `key` that end at `earliest_end_ms` or later, and begin at `latest_start_ms` or earlier.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// with_store(visits, |visits, context| {
+    ///     visits.put(context, &"a".into(), (10, 20), Some(&1))?;
+    ///     visits.put(context, &"a".into(), (50, 60), Some(&2))?;
+    ///     assert_eq!(visits.find(context, &"a".into(), 30, 55)?[0].value, 2);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -132,6 +206,18 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     }
 
     /// As [`find`](Self::find), for all keys from one to another, both included; `None` is no bound.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let visits = SessionStore::<String, i64>::store("visits", 3_600_000, String::serde(), i64::serde());
+    /// with_store(visits, |visits, context| {
+    ///     visits.put(context, &"a".into(), (10, 20), Some(&1))?;
+    ///     visits.put(context, &"b".into(), (10, 20), Some(&2))?;
+    ///     assert_eq!(visits.find_range(context, (Some(&"b".into()), None), 0, 100)?.len(), 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).

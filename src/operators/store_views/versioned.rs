@@ -24,6 +24,18 @@ pub struct VersionedStore<K, V> {
 }
 
 /// A value, and the time in which it holds.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let prices = VersionedStore::<String, i64>::store("prices", 3_600_000, String::serde(), i64::serde());
+/// with_store(prices, |prices, context| {
+///     prices.put(context, &"tea".into(), Some(&3), 10)?;
+///     let now = VersionedRecord { value: 3, from_ms: 10, to_ms: None };
+///     assert_eq!(prices.get(context, &"tea".into())?, Some(now));
+///     Ok(())
+/// })?;
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionedRecord<V> {
     /// The value.
@@ -36,6 +48,11 @@ pub struct VersionedRecord<V> {
 
 impl<K: 'static, V: 'static> VersionedStore<K, V> {
     /// A store of this name, to be added to a topology; the past is kept for `history_ms` of stream time.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = VersionedStore::<String, i64>::store("prices", 3_600_000, String::serde(), i64::serde());
+    /// ```
     pub fn store(name: &str, history_ms: i64, key: SerdeRef<K>, value: SerdeRef<V>) -> StateStore<Self> {
         let kind = StoreKind::Versioned { history_ms };
         let formats = (key.format(), value.format());
@@ -44,6 +61,17 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
     }
 
     /// Sets (`Some`) or deletes (`None`) what holds from `from_ms` on, and tells what became of it.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = VersionedStore::<String, i64>::store("prices", 3_600_000, String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     assert_eq!(prices.put(context, &"tea".into(), Some(&3), 10)?, Placed::Now);
+    ///     assert_eq!(prices.put(context, &"tea".into(), Some(&2), 5)?, Placed::Until(10));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Kind::State`]: the disk cannot be read. [`Kind::User`]: key or value do not encode.
@@ -68,6 +96,18 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
 
     /// Deletes what holds from `from_ms` on. Returns what held then.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = VersionedStore::<String, i64>::store("prices", 3_600_000, String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     prices.put(context, &"tea".into(), Some(&3), 10)?;
+    ///     prices.delete(context, &"tea".into(), 20)?;
+    ///     assert_eq!(prices.get(context, &"tea".into())?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn delete(
@@ -83,6 +123,16 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
 
     /// What holds now.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = VersionedStore::<String, i64>::store("prices", 3_600_000, String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     assert_eq!(prices.get(context, &"tea".into())?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn get(&mut self, context: &mut impl StoreContext, key: &K) -> Result<Option<VersionedRecord<V>>> {
@@ -95,6 +145,18 @@ impl<K: 'static, V: 'static> VersionedStore<K, V> {
     }
 
     /// What held at that time; `None` also where that is longer ago than the history goes.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let prices = VersionedStore::<String, i64>::store("prices", 3_600_000, String::serde(), i64::serde());
+    /// with_store(prices, |prices, context| {
+    ///     prices.put(context, &"tea".into(), Some(&3), 10)?;
+    ///     prices.put(context, &"tea".into(), Some(&4), 20)?;
+    ///     assert_eq!(prices.get_as_of(context, &"tea".into(), 15)?.map(|version| version.value), Some(3));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).

@@ -26,6 +26,19 @@ pub struct WindowStore<K, V> {
 }
 
 /// A row of a window store.
+///
+/// ```
+/// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+/// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+/// with_store(minutes, |minutes, context| {
+///     minutes.put(context, &"a".into(), Some(&1), 60_000)?;
+///     let row = minutes.get(context, &"a".into(), 60_000)?;
+///     let expected = WindowRow { key: "a".to_string(), start_ms: 60_000, end_ms: 120_000, value: 1, timestamp_ms: None };
+///     assert_eq!(row, Some(expected));
+///     Ok(())
+/// })?;
+/// # Ok::<(), watersmeet::error::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WindowRow<K, V> {
     /// The key.
@@ -42,6 +55,11 @@ pub struct WindowRow<K, V> {
 
 impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// A store of this name, to be added to a topology: for windows of `size_ms`, kept for `retention_ms` of stream time.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// ```
     pub fn store(
         name: &str,
         retention_ms: i64,
@@ -55,6 +73,18 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     }
 
     /// As [`store`](Self::store); rows of the same key and window are kept beside each other.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::with_duplicates("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put(context, &"a".into(), Some(&1), 0)?;
+    ///     minutes.put(context, &"a".into(), Some(&2), 0)?;
+    ///     assert_eq!(minutes.fetch(context, &"a".into(), 0, 0)?.len(), 2);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "retainDuplicates")]
     pub fn with_duplicates(
         name: &str,
@@ -69,6 +99,17 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     }
 
     /// As [`store`](Self::store); each row has a timestamp, as those of aggregations have.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::timestamped("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put_stamped(context, &"a".into(), Some(&1), 0, 59)?;
+    ///     assert_eq!(minutes.fetch(context, &"a".into(), 0, 0)?[0].timestamp_ms, Some(59));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     #[doc(alias = "TimestampedWindowStore")]
     pub fn timestamped(
         name: &str,
@@ -101,6 +142,17 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     /// Sets (`Some`) or deletes (`None`) the value of `key` in the window that begins at `start_ms`. A row's timestamp is
     /// that of the record that is processed.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put(context, &"a".into(), Some(&1), 60_000)?;
+    ///     assert_eq!(minutes.get(context, &"a".into(), 60_000)?.map(|row| row.value), Some(1));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State): the disk cannot be read. [`Kind::User`](crate::error::Kind::User): key or
     /// value do not encode.
@@ -110,6 +162,17 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     }
 
     /// As [`put`](Self::put), with a timestamp for the row, in stores that keep it.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::timestamped("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put_stamped(context, &"a".into(), Some(&1), 0, 59)?;
+    ///     assert_eq!(minutes.get(context, &"a".into(), 0)?.and_then(|row| row.timestamp_ms), Some(59));
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -139,6 +202,16 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
 
     /// The row of `key` in the window that begins at `start_ms`.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     assert_eq!(minutes.get(context, &"a".into(), 0)?, None);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn get(
@@ -154,6 +227,19 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
 
     /// The rows of `key` whose windows begin in this time, both ends included.
     ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put(context, &"a".into(), Some(&1), 0)?;
+    ///     minutes.put(context, &"a".into(), Some(&2), 60_000)?;
+    ///     let values: Vec<i64> = minutes.fetch(context, &"a".into(), 0, 60_000)?.into_iter().map(|row| row.value).collect();
+    ///     assert_eq!(values, [1, 2]);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn fetch(
@@ -168,6 +254,19 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     }
 
     /// The rows of the keys from one to another, both included (`None` is no bound), whose windows begin in this time.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put(context, &"a".into(), Some(&1), 0)?;
+    ///     minutes.put(context, &"b".into(), Some(&2), 0)?;
+    ///     let from_b = minutes.fetch_range(context, (Some(&"b".into()), None), 0, 60_000)?;
+    ///     assert_eq!(from_b.len(), 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -188,6 +287,17 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     }
 
     /// All rows.
+    ///
+    /// ```
+    /// # use watersmeet::{prelude::*, processor::*, record::*, serdes::*, testing::*};
+    /// let minutes = WindowStore::<String, i64>::store("minutes", 3_600_000, 60_000, String::serde(), i64::serde());
+    /// with_store(minutes, |minutes, context| {
+    ///     minutes.put(context, &"a".into(), Some(&1), 0)?;
+    ///     assert_eq!(minutes.all(context)?.len(), 1);
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), watersmeet::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`put`](Self::put).

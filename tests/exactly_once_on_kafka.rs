@@ -1,9 +1,12 @@
 //! exactly_once_v2 on a real Kafka: a short run of chaos (`./dev chaos` is the long one). Needs `WATERSMEET_KAFKA`.
 
+#[path = "exactly_once/calls.rs"]
+mod calls;
 #[path = "exactly_once/chaos.rs"]
 mod chaos;
 #[path = "exactly_once/job.rs"]
 mod job;
+mod on_kafka;
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use std::time::Duration;
 #[test]
 fn instance() {
     chaos::be_instance_if_told();
+    calls::be_instance_if_told();
 }
 
 #[test]
@@ -41,4 +45,10 @@ fn instances_that_are_killed_and_stopped_lose_nothing_and_repeat_nothing() {
     let logs = |i| std::fs::read_to_string(dir.path().join(format!("instance-{i}.log"))).unwrap_or_default();
     assert_eq!(report.faults, [""; 0], "{}\n{}", logs(0), logs(1));
     assert!(report.kills > 0, "it was over before anything happened");
+}
+
+#[test]
+fn records_that_wait_for_calls_when_an_instance_is_killed_count_once() {
+    let Some(kafka) = on_kafka::Kafka::given() else { return };
+    assert_eq!(calls::run(&kafka), [""; 0]);
 }

@@ -153,9 +153,9 @@ impl Exposure {
         // The inputs are nearly always the same: then nothing is allocated.
         let same = reached.positions.iter().map(|(tp, _)| tp).eq(task.inputs.iter().map(|input| &*input.partition));
         if same {
-            reached.positions.iter_mut().zip(&task.inputs).for_each(|((_, at), input)| *at = input.position);
+            reached.positions.iter_mut().zip(&task.inputs).for_each(|((_, at), input)| *at = task.committable(input).0);
         } else {
-            let position = |input: &Input| ((*input.partition).clone(), input.position);
+            let position = |input: &Input| ((*input.partition).clone(), task.committable(input).0);
             reached.positions = task.inputs.iter().map(position).collect();
         }
         drop(reached);

@@ -1,0 +1,133 @@
+//! HTTP: `POST /texts` takes a text, `GET /links/{id}?wait=5s` has what was found in it.
+
+use crate::app::{Found, LINKS};
+use crate::common::{self, Answer, failed, forward, refuse, reply, waiting};
+use serde::Deserialize;
+use serde_json::json;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use warp::Filter;
+use warp::http::{HeaderValue, StatusCode};
+use watersmeet::broker::TopicPartition;
+use watersmeet::error::Kind;
+use watersmeet::prelude::*;
+use watersmeet::producer::{TopicProducer, Written};
+use watersmeet::queries::{KeyValueReads, Owner};
+use watersmeet::serdes::{DefaultSerde, formats};
+
+const BODY_MAX: u64 = 256 << 10;
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const PAGE: &str = include_str!("page.html");
+
+#[derive(Clone)]
+pub struct Front {
+    streams: Arc<Streams>,
+    topic: Arc<str>,
+    texts: TopicProducer<String, String>,
+    /// Makes keys, with the process's own part.
+    next: Arc<AtomicU64>,
+}
+
+/// A text: its key, and where it is in the topic. So every instance knows who has its row, and how far the table must be.
+struct TextId {
+    key: String,
+    written: Written,
+}
+
+impl TextId {
+    fn parse(topic: &Arc<str>, text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let (key, partition, offset) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let partition = TopicPartition { topic: topic.clone(), partition };
+        parts.next().is_none().then(|| Self { key: key.into(), written: Written { partition, offset } })
+    }
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    wait: Option<String>,
+    /// Set where another instance asks.
+    #[serde(default)]
+    forwarded: bool,
+}
+
+impl Front {
+    pub fn new(streams: Arc<Streams>, topic: &str) -> Result<Self> {
+        let texts = streams.producer(topic, Produced::default())?;
+        Ok(Self { streams, topic: topic.into(), texts, next: Arc::default() })
+    }
+
+    pub fn routes(self) -> impl Filter<Extract = (Answer,), Error = Infallible> + Clone {
+        let library = common::library(self.streams.clone(), None);
+        let with = warp::any().map(move || self.clone());
+        let texts = warp::path!("texts")
+            .and(warp::post())
+            .and(warp::body::content_length_limit(BODY_MAX))
+            .and(warp::body::bytes())
+            .and(with.clone())
+            .then(|body: warp::hyper::body::Bytes, front: Front| async move { front.take(&body).await });
+        let links = warp::path!("links" / String)
+            .and(warp::get())
+            .and(warp::query())
+            .and(with)
+            .then(|id: String, asked: Asked, front: Front| async move { front.links(&id, asked).await });
+        let page = warp::path::end().and(warp::get()).map(|| {
+            let mut page = Answer::new(PAGE.to_owned());
+            page.headers_mut().insert("content-type", HeaderValue::from_static("text/html; charset=utf-8"));
+            page
+        });
+        texts.or(links).unify().or(page).unify().or(library).unify().recover(common::rejected).unify()
+    }
+
+    async fn take(&self, body: &[u8]) -> Answer {
+        let Ok(text) = String::from_utf8(body.to_vec()) else {
+            return refuse(StatusCode::BAD_REQUEST, "the body is no text in UTF-8");
+        };
+        let key = format!("{:x}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
+        match self.texts.send(&key, &text).await {
+            Ok(Written { partition, offset }) => {
+                let id = format!("{key}.{}.{offset}", partition.partition);
+                reply(StatusCode::ACCEPTED, &json!({ "id": id, "links": format!("/links/{id}") }))
+            }
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn links(&self, text: &str, asked: Asked) -> Answer {
+        let Some(TextId { key, written }) = TextId::parse(&self.topic, text) else {
+            return refuse(StatusCode::NOT_FOUND, "this is no id of a text");
+        };
+        let wait = match asked.wait.as_deref().map(common::duration) {
+            None => Duration::ZERO,
+            Some(Some(wait)) => wait.min(WAIT_MAX),
+            Some(None) => return refuse(StatusCode::BAD_REQUEST, "wait is a time such as 5s or 500ms"),
+        };
+        let partition = written.partition.partition;
+        // What is read is there as soon as the text's offset is committed, and that waits for its call.
+        let store = self.streams.store(LINKS).after(&written).timeout(wait);
+        let reads: KeyValueReads<String, Found> = match store.key_value_with(String::serde(), formats::json()) {
+            Ok(reads) => reads,
+            Err(error) => return failed(&error),
+        };
+        let owning = reads.clone();
+        match waiting(move || owning.owner_of(partition)).await {
+            Ok(Owner::Here) => {}
+            Ok(Owner::At(server)) if !asked.forwarded => {
+                let path = format!("/links/{text}?wait={}ms&forwarded=true", wait.as_millis());
+                return forward(server, path, wait).await;
+            }
+            Ok(_) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "the partition of this text is moving"),
+            Err(error) => return failed(&error),
+        }
+        match waiting(move || reads.get(&key)).await {
+            Ok(Some(found)) => reply(StatusCode::OK, &json!(found)),
+            Ok(None) => refuse(StatusCode::NOT_FOUND, "there is no such text, or the service could not read it"),
+            Err(error) if error.kind() == Kind::Unavailable => {
+                reply(StatusCode::ACCEPTED, &json!({ "status": "not yet", "reason": error.to_string() }))
+            }
+            Err(error) => failed(&error),
+        }
+    }
+}

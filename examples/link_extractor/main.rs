@@ -11,9 +11,11 @@ mod service;
 use common::Place;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::time::Duration;
 use watersmeet::config::Policy;
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
+use watersmeet::runtime::State;
 
 const PARTITIONS: i32 = 4;
 
@@ -42,6 +44,8 @@ fn main() -> Result<()> {
     config.errors.dead_letter_topic = Some(dead_letters);
     let streams = Arc::new(place.start(builder.build()?, config)?);
     place.serve(front::Front::new(streams.clone(), &texts)?.routes(), async {})?;
+    // Who asks at once should not be told to come back.
+    streams.wait_for(&[State::Running], Duration::from_secs(30));
     println!("http://{}/  (POST /texts, GET /links/{{id}}?wait=5s, GET /metrics)", place.address());
     println!("the service: http://{service}/  (POST /extract, GET /stats)");
     if let Ok(count) = std::env::var("LINKS_MEASURE") {

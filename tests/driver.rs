@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use watersmeet::broker::{Outgoing, TopicPartition};
 use watersmeet::config::{Optimization, Policy};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
+use watersmeet::processor::{Processor, ProcessorContext};
 use watersmeet::runtime::State;
 use watersmeet::testing::*;
 
@@ -811,5 +813,50 @@ fn the_brokers_own_append_takes_partition_and_headers() -> Result<()> {
     driver.run()?;
     let records = driver.broker().records("left");
     assert_eq!((records.len(), records[0].timestamp_ms, &records[0].headers), (1, 4, &headers));
+    Ok(())
+}
+
+/// Counts how often one has ended.
+struct Ending(Arc<AtomicUsize>);
+
+impl Processor<String, String, String, String> for Ending {
+    fn process(
+        &mut self,
+        context: &mut ProcessorContext<'_, String, String>,
+        record: Record<String, String>,
+    ) -> Result {
+        assert!(record.value != "panic", "as asked for");
+        context.forward(record)
+    }
+
+    fn close(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        panic!("one more, which is of no account");
+    }
+}
+
+#[test]
+fn processors_are_closed_with_their_task_however_it_ends() -> Result<()> {
+    for fails in [false, true] {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let builder = StreamsBuilder::new();
+        let count = ended.clone();
+        builder
+            .stream("in", Consumed::<String, String>::default())
+            .process(move || Ending(count.clone()), Processing::default())
+            .to("out", Produced::default());
+        let driver = TopologyTestDriver::new(builder.build()?, config())?;
+        let input = driver.create_input_topic("in", Produced::<String, String>::default());
+        input.pipe("k", "v")?;
+        assert_eq!(ended.load(Ordering::SeqCst), 0);
+        if fails {
+            input.pipe("k", "panic").expect_err("fails");
+            drop((input, driver));
+        } else {
+            drop(input);
+            driver.close()?;
+        }
+        assert_eq!(ended.load(Ordering::SeqCst), 1, "fails: {fails}");
+    }
     Ok(())
 }

@@ -74,7 +74,11 @@ fn the_documentation_is_complete() {
     let metrics = Metrics::new("shop");
     metrics.thread(1).turn(&turn());
     metrics.watch_shared_memory(|| SharedMemory { block_cache_bytes: 5, memtable_bytes: 6 });
-    let text = metrics.text(&fixture::restoring());
+    let mut status = fixture::restoring();
+    let task = &mut status.threads[0].tasks[1];
+    (task.in_flight, task.waiting) = (2, 3);
+    let text = metrics.text(&status);
+    line(&text, r#"watersmeet_calls_waiting{task="0_1"} 3"#);
     line(&text, "watersmeet_rocksdb_block_cache_bytes 5");
     line(&text, "watersmeet_rocksdb_memtable_bytes 6");
     let mut actual = BTreeSet::new();

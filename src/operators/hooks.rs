@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::record::Timestamp;
 use crate::state::StoreId;
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct Hooks {
     /// Those of nodes without a store of their own: they begin, are called by punctuations, and end. Nodes are made from the
     /// last to the first.
     nodes: Vec<Rc<RefCell<dyn Hook>>>,
+    /// The nodes have begun, and will end.
+    begun: bool,
     /// Those with work under way, children before parents.
     works: Vec<Rc<RefCell<dyn Work>>>,
     /// How long they are waited for at most when the task goes.
@@ -154,7 +157,9 @@ impl Hooks {
     /// The first of theirs.
     pub fn restored(&mut self, cx: &mut Cx) -> Result {
         self.stores.iter().try_for_each(|(_, hook)| hook.borrow_mut().restored(cx))?;
-        self.nodes.iter().rev().try_for_each(|hook| hook.borrow_mut().init(cx))
+        self.nodes.iter().rev().try_for_each(|hook| hook.borrow_mut().init(cx))?;
+        self.begun = true;
+        Ok(())
     }
 
     /// Calls the punctuations that are due, the earliest first. Returns whether there was one.
@@ -169,9 +174,18 @@ impl Hooks {
         }
         Ok(any)
     }
+}
 
-    /// Lets the nodes end.
-    pub fn close(&mut self) {
-        self.nodes.iter().rev().for_each(|hook| hook.borrow_mut().close());
+/// Nodes that have begun end with their task, however that ends.
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        for hook in self.nodes.iter().rev().filter(|_| self.begun) {
+            // It may be dropped because one of them has panicked.
+            if catch_unwind(AssertUnwindSafe(|| hook.borrow_mut().close())).is_err() {
+                tracing::warn!(
+                    "a processor has panicked while it was closed, which changes nothing: its task has ended"
+                );
+            }
+        }
     }
 }

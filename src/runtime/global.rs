@@ -215,10 +215,7 @@ pub(super) fn run(app: &App, ready: &AtomicBool) -> Result {
         }
     }
     match global {
-        Some(mut task) => {
-            task.task.hooks.close();
-            task.consumer.close(false)
-        }
+        Some(mut task) => task.consumer.close(false),
         None => Ok(()),
     }
 }

@@ -47,7 +47,7 @@ async fn answer<T>(attempt: u32, value: T) -> std::result::Result<T, CallError> 
     use std::hash::BuildHasher;
     let random = std::hash::RandomState::new().hash_one(attempt);
     tokio::time::sleep(Duration::from_millis(1 + random % 40)).await;
-    if attempt == 1 && random % 50 == 0 { Err("busy".into()) } else { Ok(value) }
+    if attempt == 1 && random.is_multiple_of(50) { Err("busy".into()) } else { Ok(value) }
 }
 
 /// Runs an instance and never comes back, where this process is to be one.
@@ -94,7 +94,8 @@ pub fn run(kafka: &Kafka) -> Vec<String> {
     let (id, dir) = (unique("calls"), tempfile::tempdir().expect("a folder"));
     let topic = |name: &str| format!("{id}-{name}");
     for name in ["in", "counts", "digits"] {
-        kafka.create(&topic(name), PARTITIONS, &[]);
+        // The records are of 1970, which a broker would delete as too old.
+        kafka.create(&topic(name), PARTITIONS, &[("retention.ms", "-1")]);
     }
     let mut instances: Vec<Instance> = (0..INSTANCES).map(|n| start(kafka, &id, dir.path(), n)).collect();
     let mut counts = kafka.counter(&topic("counts"));
@@ -113,7 +114,12 @@ pub fn run(kafka: &Kafka) -> Vec<String> {
         let faults = job::faults(&outputs(kafka, &topic(name), total), total);
         faults.into_iter().map(move |fault| format!("{name}: {fault}"))
     });
-    faults.collect()
+    let faults: Vec<String> = faults.collect();
+    if !faults.is_empty() {
+        let log = |n| std::fs::read_to_string(dir.path().join(format!("{n}.log"))).unwrap_or_default();
+        (0..INSTANCES).for_each(|n| eprintln!("-- instance {n}\n{}", log(n)));
+    }
+    faults
 }
 
 /// What is committed in a topic, as soon as there is enough of it, and a little later.
@@ -139,6 +145,10 @@ fn outputs(kafka: &Kafka, topic: &str, enough: usize) -> Vec<(String, i64)> {
             // What counts twice would come now.
             (complete, deadline) = (true, Instant::now() + Duration::from_secs(1));
         }
+    }
+    if !complete {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().map(|(tp, _)| tp).collect();
+        eprintln!("{topic}: {} of {enough}, ends at {:?}", outputs.len(), consumer.log_ends(&partitions));
     }
     outputs
 }

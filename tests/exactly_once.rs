@@ -2,26 +2,19 @@
 
 #[path = "exactly_once/job.rs"]
 mod job;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use waiting::{PATIENCE, wait_until};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
 use watersmeet::testing::{Fault, MemoryBroker, Request};
 
-const PATIENCE: Duration = Duration::from_secs(30);
 const PARTITIONS: i32 = 4;
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 fn broker() -> (MemoryBroker, ManualClock) {
     let clock = ManualClock::at(0);

@@ -1,8 +1,11 @@
 //! Global tables and stores: on whole clients with several threads, over restarts, and in the driver.
 
+mod waiting;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use waiting::{PATIENCE, wait_until};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
 use watersmeet::processor::{KeyValueStore, Processor, ProcessorContext};
@@ -10,16 +13,6 @@ use watersmeet::runtime::State;
 use watersmeet::serdes::DefaultSerde;
 use watersmeet::state::Engine;
 use watersmeet::testing::{DriverOptions, MemoryBroker, TopologyTestDriver};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 /// `in`, joined with the global table of `G` by its value, to `out`.
 fn topology(engine: Engine) -> Topology {

@@ -1,27 +1,20 @@
 //! Whole clients (`Streams`: supervisor, stream threads, state directory) on the broker in memory: several threads and
 //! instances, and everything that can be wrong with topics, broker and user code.
 
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use waiting::{PATIENCE, wait_until};
 use watersmeet::broker::{Committed, TopicPartition};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::config::Uncaught;
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
 use watersmeet::testing::{Fault, MemoryBroker, Request};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 /// `in` joined with the table `T`, to `out`.
 fn join() -> Topology {

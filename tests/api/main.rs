@@ -8,3 +8,5 @@ mod partitioners;
 mod patterns;
 mod printed;
 mod topology_builder;
+#[path = "../waiting/mod.rs"]
+mod waiting;

@@ -1,6 +1,7 @@
 //! `map_async`: what becomes of results and failures, how many calls are made at a time and in which order, and which offsets
 //! are committed meanwhile.
 
+use crate::waiting::{PATIENCE, wait_until};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,16 +12,6 @@ use watersmeet::clock::SystemClock;
 use watersmeet::config::Policy;
 use watersmeet::prelude::*;
 use watersmeet::testing::{MemoryBroker, TopologyTestDriver};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 fn topology(build: impl FnOnce(KStream<String, i64>) -> KStream<String, i64>) -> Topology {
     let builder = StreamsBuilder::new();

@@ -1,23 +1,14 @@
 //! Where topics are read from of which the group has no offset, and clients that pause.
 
+use crate::waiting::{PATIENCE, wait_until};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
 use watersmeet::testing::MemoryBroker;
 use watersmeet::topology::OffsetReset;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 fn config(dir: &Path) -> Config {
     let (commit_interval, poll) = (Duration::from_millis(20), Duration::from_millis(5));

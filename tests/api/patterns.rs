@@ -1,24 +1,15 @@
 //! Topics by a pattern, on whole clients: those that come while the client runs, those that go, and what no pattern means.
 
+use crate::waiting::{PATIENCE, wait_until};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
 use watersmeet::serdes::DefaultSerde;
 use watersmeet::testing::{MemoryBroker, TopologyTestDriver};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-}
 
 fn text() -> Consumed<String, String> {
     Consumed::default()

@@ -4,18 +4,16 @@
 mod java;
 mod kafka;
 mod memory;
+#[path = "../waiting/mod.rs"]
+mod waiting;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use watersmeet::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(2));
-    }
+    waiting::until(PATIENCE, Duration::from_millis(2), what, || condition().then_some(()));
 }
 
 fn dir() -> tempfile::TempDir {

@@ -3,6 +3,8 @@
 
 pub mod program;
 pub mod trouble;
+#[path = "../waiting/mod.rs"]
+pub mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,15 +21,8 @@ use watersmeet::record::Headers;
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits until there is an answer.
-pub fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = answer() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+pub fn until<T>(what: &str, answer: impl FnMut() -> Option<T>) -> T {
+    waiting::until(PATIENCE, Duration::from_millis(5), what, answer)
 }
 
 /// A Kafka cluster.

@@ -1,24 +1,18 @@
 //! A real OpenSearch of a test's own, which it may kill. Where there can be none, the test says so and passes.
 
+use crate::on_kafka::waiting;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long anything is waited for before that is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until there is an answer.
-pub fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = answer() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
+pub fn until<T>(what: &str, answer: impl FnMut() -> Option<T>) -> T {
+    waiting::until(PATIENCE, Duration::from_millis(10), what, answer)
 }
 
 /// A node in a directory of its own.

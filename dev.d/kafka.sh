@@ -67,31 +67,11 @@ docker_id() { # DIR
 
 kafka_runs() { java_pid "$1" >/dev/null || docker_id "$1" >/dev/null; } # DIR
 
-# Sets dir, given_dir, port, wipe and settings from the arguments.
-kafka_arguments() {
-  dir=$cache/kafka/default given_dir='' port='' wipe='' settings=''
-  while [ $# -gt 0 ]; do
-    case $1 in
-    --dir | --port)
-      [ $# -ge 2 ] || fail 2 "$1 needs a value"
-      if [ "$1" = --dir ]; then dir=$2 given_dir=yes; else port=$2; fi
-      shift
-      ;;
-    --wipe) wipe=yes ;;
-    *=*) settings="$settings$1"$'\n' ;;
-    *) fail 2 "unknown argument '$1' (./dev alone explains them)" ;;
-    esac
-    shift
-  done
-  mkdir -p "$dir" || fail 1 "cannot write to $dir"
-  dir=$(cd "$dir" && pwd)
-}
-
 # -- start --
 
 kafka_start() {
   local dir given_dir port wipe settings
-  kafka_arguments "$@"
+  server_arguments "$cache/kafka/default" "$@"
   if [ -n "${WATERSMEET_KAFKA:-}" ] && [ -z "$given_dir" ]; then
     reachable "$WATERSMEET_KAFKA" || fail 1 "WATERSMEET_KAFKA is $WATERSMEET_KAFKA, but nothing answers there"
     echo "bootstrap.servers=$WATERSMEET_KAFKA"
@@ -239,7 +219,7 @@ kafka_java() { # LIB CLASS ARGUMENT...: one of Kafka's programs that start and e
 
 kafka_stop() {
   local dir given_dir port wipe settings pid id i
-  kafka_arguments "$@"
+  server_arguments "$cache/kafka/default" "$@"
   if [ -n "${WATERSMEET_KAFKA:-}" ] && [ -z "$given_dir" ] && ! kafka_runs "$dir"; then
     say "the Kafka at $WATERSMEET_KAFKA was not started here and is left alone"
     return 0
@@ -265,7 +245,7 @@ kafka_stop() {
 
 kafka_status() {
   local dir given_dir port wipe settings pid id
-  kafka_arguments "$@"
+  server_arguments "$cache/kafka/default" "$@"
   if [ -n "${WATERSMEET_KAFKA:-}" ] && [ -z "$given_dir" ]; then
     reachable "$WATERSMEET_KAFKA" || fail 1 "WATERSMEET_KAFKA is $WATERSMEET_KAFKA: nothing answers there"
     echo "answers at $WATERSMEET_KAFKA (WATERSMEET_KAFKA); not started here"

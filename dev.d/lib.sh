@@ -36,3 +36,24 @@ lock() { # NAME
 }
 
 unlock() { rm -rf "$cache/lock-$1"; }
+
+# Sets dir, given_dir, port, wipe and settings (KEY=VALUE, one a line) from the arguments of a server's verb.
+server_arguments() { # DEFAULT_DIR ARGUMENT...
+  dir=$1 given_dir='' port='' wipe='' settings=''
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in
+    --dir | --port)
+      [ $# -ge 2 ] || fail 2 "$1 needs a value"
+      if [ "$1" = --dir ]; then dir=$2 given_dir=yes; else port=$2; fi
+      shift
+      ;;
+    --wipe) wipe=yes ;;
+    *=*) settings="$settings$1"$'\n' ;;
+    *) fail 2 "unknown argument '$1' (./dev alone explains them)" ;;
+    esac
+    shift
+  done
+  mkdir -p "$dir" || fail 1 "cannot write to $dir"
+  dir=$(cd "$dir" && pwd)
+}

@@ -10,22 +10,10 @@ opensearch() {
   local verb=${1:-}
   [ $# -eq 0 ] || shift
   # As root it runs as somebody else (it refuses root), who cannot look into root's home.
-  local dir=$cache/opensearch/default port='' wipe=''
-  ! opensearch_as_root || dir=${TMPDIR:-/tmp}/watersmeet-opensearch
-  while [ $# -gt 0 ]; do
-    case $1 in
-    --dir | --port)
-      [ $# -ge 2 ] || fail 2 "$1 needs a value"
-      if [ "$1" = --dir ]; then dir=$2; else port=$2; fi
-      shift
-      ;;
-    --wipe) wipe=yes ;;
-    *) fail 2 "unknown argument '$1' (./dev alone explains them)" ;;
-    esac
-    shift
-  done
-  mkdir -p "$dir" || fail 1 "cannot write to $dir"
-  dir=$(cd "$dir" && pwd)
+  local dir given_dir port wipe settings default=$cache/opensearch/default
+  ! opensearch_as_root || default=${TMPDIR:-/tmp}/watersmeet-opensearch
+  server_arguments "$default" "$@"
+  [ -z "$settings" ] || fail 2 "unknown argument '${settings%%$'\n'*}' (./dev alone explains them)"
   case $verb in
   start) opensearch_start ;;
   stop) opensearch_stop ;;

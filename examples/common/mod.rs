@@ -228,6 +228,34 @@ pub async fn forward(server: String, path: String, wait: Duration) -> Answer {
     }
 }
 
+/// The page for people, at `/`.
+pub fn page(html: &'static str) -> impl Filter<Extract = (Answer,), Error = warp::Rejection> + Clone {
+    warp::path::end().and(warp::get()).map(move || {
+        let response = Response::builder().header("content-type", "text/html; charset=utf-8");
+        response.body(html.to_owned()).expect("the headers are constants")
+    })
+}
+
+/// How a row is asked for that may not be there yet.
+#[derive(serde::Deserialize)]
+pub struct Asked {
+    wait: Option<String>,
+    /// Set where another instance asks.
+    #[serde(default)]
+    pub forwarded: bool,
+}
+
+impl Asked {
+    /// How long to wait for it, `max` at most; an answer where that is no time.
+    pub fn wait(&self, max: Duration) -> std::result::Result<Duration, Box<Answer>> {
+        match self.wait.as_deref().map(duration) {
+            None => Ok(Duration::ZERO),
+            Some(Some(wait)) => Ok(wait.min(max)),
+            Some(None) => Err(Box::new(refuse(StatusCode::BAD_REQUEST, "wait is a time such as 5s or 500ms"))),
+        }
+    }
+}
+
 /// Hands everything that the example does not serve itself to the library: `/health`, `/metrics`, `/stores`, and so on. `beside`
 /// is a further application of this process, if it runs here: its paths begin with its name, such as `/workers/metrics`.
 pub fn library(
@@ -265,7 +293,7 @@ pub async fn rejected(rejection: warp::Rejection) -> Result<Answer, Infallible> 
 }
 
 /// A duration such as `5s`, `500ms` or `2m`; a bare number is seconds.
-pub fn duration(text: &str) -> Option<Duration> {
+fn duration(text: &str) -> Option<Duration> {
     let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..at].parse().ok()?;
     match &text[at..] {

@@ -1,15 +1,14 @@
 //! HTTP: `POST /texts` takes a text, `GET /links/{id}?wait=5s` has what was found in it.
 
 use crate::app::{Found, LINKS};
-use crate::common::{self, Answer, failed, forward, refuse, reply, waiting};
-use serde::Deserialize;
+use crate::common::{self, Answer, Asked, failed, forward, refuse, reply, waiting};
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use warp::Filter;
-use warp::http::{HeaderValue, StatusCode};
+use warp::http::StatusCode;
 use watersmeet::broker::TopicPartition;
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
@@ -45,14 +44,6 @@ impl TextId {
     }
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    wait: Option<String>,
-    /// Set where another instance asks.
-    #[serde(default)]
-    forwarded: bool,
-}
-
 impl Front {
     pub fn new(streams: Arc<Streams>, topic: &str) -> Result<Self> {
         let texts = streams.producer(topic, Produced::default())?;
@@ -73,12 +64,7 @@ impl Front {
             .and(warp::query())
             .and(with)
             .then(|id: String, asked: Asked, front: Front| async move { front.links(&id, asked).await });
-        let page = warp::path::end().and(warp::get()).map(|| {
-            let mut page = Answer::new(PAGE.to_owned());
-            page.headers_mut().insert("content-type", HeaderValue::from_static("text/html; charset=utf-8"));
-            page
-        });
-        texts.or(links).unify().or(page).unify().or(library).unify().recover(common::rejected).unify()
+        texts.or(links).unify().or(common::page(PAGE)).unify().or(library).unify().recover(common::rejected).unify()
     }
 
     async fn take(&self, body: &[u8]) -> Answer {
@@ -99,10 +85,9 @@ impl Front {
         let Some(TextId { key, written }) = TextId::parse(&self.topic, text) else {
             return refuse(StatusCode::NOT_FOUND, "this is no id of a text");
         };
-        let wait = match asked.wait.as_deref().map(common::duration) {
-            None => Duration::ZERO,
-            Some(Some(wait)) => wait.min(WAIT_MAX),
-            Some(None) => return refuse(StatusCode::BAD_REQUEST, "wait is a time such as 5s or 500ms"),
+        let wait = match asked.wait(WAIT_MAX) {
+            Ok(wait) => wait,
+            Err(refused) => return *refused,
         };
         let partition = written.partition.partition;
         // What is read is there as soon as the text's offset is committed, and that waits for its call.

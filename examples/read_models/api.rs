@@ -68,7 +68,7 @@ impl Api {
         let totals = totals.then(|id: String, api: Api| api.one(TOTALS, id));
         let all = warp::path!("orders").and(warp::get()).and(query).and(with.clone());
         let all = all.then(|query: String, api: Api| async move { api.all(query).await });
-        let page = warp::path::end().and(warp::get()).map(|| warp::reply::html(PAGE).into_response());
+        let page = common::page(PAGE).map(Reply::into_response);
         let events = warp::path!("events").and(warp::get()).and(warp::query()).and(with);
         let events = events.then(|listened: Listened, api: Api| async move {
             let stream = api.events(listened).await;

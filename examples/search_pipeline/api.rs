@@ -88,14 +88,8 @@ impl Api {
             .and(warp::get())
             .and(with)
             .then(|api: Api| async move { api.indexes() });
-        let page = warp::path::end().and(warp::get()).map(|| {
-            warp::http::Response::builder()
-                .header("content-type", "text/html; charset=utf-8")
-                .body(PAGE.to_owned())
-                .expect("constants")
-        });
         let api = search.or(post).unify().or(reindex).unify().or(reindexed).unify().or(indexes).unify();
-        api.or(page).unify().or(library).unify().recover(common::rejected).unify()
+        api.or(common::page(PAGE)).unify().or(library).unify().recover(common::rejected).unify()
     }
 
     fn index(&self, name: &str) -> Result<&Index, Refusal> {

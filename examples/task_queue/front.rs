@@ -1,7 +1,7 @@
 //! The front end: tasks are put on the topic, and what has become of them is read from the table `status`, in whichever
 //! instance it is.
 
-use crate::common::{self, Answer, failed, forward, refuse, reply, waiting};
+use crate::common::{self, Answer, Asked, failed, forward, refuse, reply, waiting};
 use crate::model::{Event, Task, What};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -84,14 +84,6 @@ fn three() -> u32 {
     3
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    wait: Option<String>,
-    /// Set where another instance asks.
-    #[serde(default)]
-    forwarded: bool,
-}
-
 impl Front {
     pub fn new(streams: Arc<Streams>, topic: &str) -> Result<Self> {
         let tasks = streams.producer(topic, Produced::json())?;
@@ -112,10 +104,7 @@ impl Front {
             .and(warp::query())
             .and(with)
             .then(|id: String, asked: Asked, front: Front| async move { front.task(&id, asked).await });
-        let page = warp::path::end()
-            .and(warp::get())
-            .map(|| Answer::new(PAGE.to_owned()).map_header("text/html; charset=utf-8"));
-        enqueue.or(task).unify().or(page).unify().or(library).unify().recover(common::rejected).unify()
+        enqueue.or(task).unify().or(common::page(PAGE)).unify().or(library).unify().recover(common::rejected).unify()
     }
 
     async fn enqueue(&self, body: &[u8]) -> Answer {
@@ -148,10 +137,9 @@ impl Front {
         let Some(id) = TaskId::parse(text) else {
             return refuse(StatusCode::NOT_FOUND, "this is no id of a task");
         };
-        let wait = match asked.wait.as_deref().map(common::duration) {
-            None => Duration::ZERO,
-            Some(Some(wait)) => wait.min(WAIT_MAX),
-            Some(None) => return refuse(StatusCode::BAD_REQUEST, "wait is a time such as 5s or 500ms"),
+        let wait = match asked.wait(WAIT_MAX) {
+            Ok(wait) => wait,
+            Err(refused) => return *refused,
         };
         let reads: KeyValueReads<String, Task> = match self.reads(&id) {
             Ok(reads) => reads,
@@ -204,16 +192,5 @@ impl Front {
         let mut body = serde_json::to_value(&task).unwrap_or_default();
         body["id"] = json!(text);
         reply(StatusCode::OK, &body)
-    }
-}
-
-trait MapHeader {
-    fn map_header(self, content_type: &'static str) -> Self;
-}
-
-impl MapHeader for Answer {
-    fn map_header(mut self, content_type: &'static str) -> Self {
-        self.headers_mut().insert("content-type", warp::http::HeaderValue::from_static(content_type));
-        self
     }
 }

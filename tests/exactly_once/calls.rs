@@ -8,9 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use watersmeet::broker::{Batch, Broker, Isolation, RawRecord, Role, TopicPartition};
-use watersmeet::config::Config;
 use watersmeet::prelude::*;
-use watersmeet::runtime::Streams;
 use watersmeet::serdes::DefaultSerde;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,17 +50,10 @@ async fn answer<T>(attempt: u32, value: T) -> std::result::Result<T, CallError> 
 
 /// Runs an instance and never comes back, where this process is to be one.
 pub fn be_instance_if_told() {
-    let Ok(settings) = std::env::var(INSTANCE) else { return };
-    let settings: Vec<&str> = settings.split('\n').collect();
-    let [bootstrap, application_id, state_dir] = settings[..] else { panic!("no settings of an instance") };
-    let mut config = Config::new(application_id).exactly_once();
-    config.bootstrap_servers = bootstrap.into();
-    config.state_dir = state_dir.into();
-    config.commit_interval = Duration::from_millis(100);
-    let streams = Streams::start(topology(&format!("{application_id}-")), config).expect("starts");
-    let ended = streams.run_until_signal().expect("signals");
-    eprintln!("instance {state_dir}: {ended:?}");
-    std::process::exit(ended.exit_code());
+    job::be_instance_if_told(INSTANCE, |prefix, config| {
+        config.commit_interval = Duration::from_millis(100);
+        topology(prefix)
+    });
 }
 
 /// Ended with the test.

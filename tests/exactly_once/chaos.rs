@@ -11,7 +11,6 @@ use watersmeet::broker::{Batch, Broker, Consumer, Isolation, NewTopic, Outgoing,
 use watersmeet::config::Config;
 use watersmeet::kafka::KafkaBroker;
 use watersmeet::record::Headers;
-use watersmeet::runtime::Streams;
 
 /// How long nothing may come out before the run counts as stuck: longer than a dead member's session.
 const STUCK: Duration = Duration::from_secs(120);
@@ -46,17 +45,10 @@ pub struct Report {
 
 /// Runs an instance and never comes back, where this process is to be one.
 pub fn be_instance_if_told() {
-    let Ok(settings) = std::env::var(INSTANCE) else { return };
-    let settings: Vec<&str> = settings.split('\n').collect();
-    let [bootstrap, application_id, state_dir] = settings[..] else { panic!("no settings of an instance") };
-    let mut config = Config::new(application_id).exactly_once();
-    config.bootstrap_servers = bootstrap.into();
-    config.state_dir = state_dir.into();
-    config.num_stream_threads = 2;
-    let streams = Streams::start(job::topology(&format!("{application_id}-")), config).expect("starts");
-    let ended = streams.run_until_signal().expect("signals");
-    eprintln!("instance {state_dir}: {ended:?}");
-    std::process::exit(ended.exit_code());
+    job::be_instance_if_told(INSTANCE, |prefix, config| {
+        config.num_stream_threads = 2;
+        job::topology(prefix)
+    });
 }
 
 struct Instance {

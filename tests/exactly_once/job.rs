@@ -19,6 +19,24 @@ pub fn topology(prefix: &str) -> Topology {
     builder.build().expect("builds")
 }
 
+/// Runs an instance, exactly once, and never comes back, where `variable` tells this process to be one: by its
+/// bootstrap.servers, application.id and state.dir, one a line. `topology` gets the prefix of the topics, and may change the
+/// settings.
+#[allow(dead_code)] // not every program starts itself again
+pub fn be_instance_if_told(variable: &str, topology: impl FnOnce(&str, &mut Config) -> Topology) {
+    let Ok(settings) = std::env::var(variable) else { return };
+    let settings: Vec<&str> = settings.split('\n').collect();
+    let [bootstrap, application_id, state_dir] = settings[..] else { panic!("no settings of an instance") };
+    let mut config = Config::new(application_id).exactly_once();
+    config.bootstrap_servers = bootstrap.into();
+    config.state_dir = state_dir.into();
+    let topology = topology(&format!("{application_id}-"), &mut config);
+    let streams = Streams::start(topology, config).expect("starts");
+    let ended = streams.run_until_signal().expect("signals");
+    eprintln!("instance {state_dir}: {ended:?}");
+    std::process::exit(ended.exit_code());
+}
+
 /// What is wrong with these outputs (key and count, in the order of each key), where `total` records went in.
 pub fn faults(outputs: &[(String, i64)], total: usize) -> Vec<String> {
     let mut last: BTreeMap<&str, i64> = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! Kafka Streams for Rust.
 
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("record", &[]),
     ("clock", &[]),
+    ("backoff", &[]),
     ("config", &["error"]),
     // 1: bytes <-> values; what Kafka looks like from inside
     ("serdes", &["error", "record"]),
@@ -21,15 +22,30 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // 2: stores; the Kafka adapter
     ("state", &["broker", "config", "error", "record", "serdes"]),
     ("kafka", &["broker", "config", "error", "record"]),
-    ("search", &["clock", "error"]),
+    ("search", &["backoff", "clock", "error"]),
     // 3: operators know stores and the next port, not Kafka's client
-    ("operators", &["broker", "config", "error", "partitioner", "record", "search", "serdes", "state", "windows"]),
+    (
+        "operators",
+        &["backoff", "broker", "config", "error", "partitioner", "record", "search", "serdes", "state", "windows"],
+    ),
     // 4: the graph holds operators as opaque boxes
     ("topology", &["broker", "error", "operators", "record", "serdes", "state"]),
     // 5: siblings that meet only in `topology`
     (
         "dsl",
-        &["config", "error", "operators", "partitioner", "record", "search", "serdes", "state", "topology", "windows"],
+        &[
+            "backoff",
+            "config",
+            "error",
+            "operators",
+            "partitioner",
+            "record",
+            "search",
+            "serdes",
+            "state",
+            "topology",
+            "windows",
+        ],
     ),
     (
         "runtime",

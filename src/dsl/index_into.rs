@@ -3,12 +3,12 @@
 use super::KStream;
 use super::graph::GraphNode;
 use super::writer::Writer;
+use crate::backoff::Backoff;
 use crate::error::{Error, Kind};
 use crate::operators::Port;
 use crate::operators::index_into::{IdOf, IndexPort, Indexer, Limits, Target, Version};
 use crate::record::Data;
 use crate::search::SearchEngine;
-use crate::search::bulk::Backoff;
 use crate::topology::NodeId;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -102,7 +102,7 @@ impl<K: 'static, V: 'static> IndexInto<K, V> {
 
     /// How long to wait before the next attempt.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
-        self.limits.backoff = Backoff { first, max };
+        self.limits.backoff = Backoff { first, max, ..Backoff::default() };
         self
     }
 

@@ -179,7 +179,10 @@ impl Hooks {
 /// Nodes that have begun end with their task, however that ends.
 impl Drop for Hooks {
     fn drop(&mut self) {
-        for hook in self.nodes.iter().rev().filter(|_| self.begun) {
+        if !self.begun {
+            return;
+        }
+        for hook in self.nodes.iter().rev() {
             // It may be dropped because one of them has panicked.
             if catch_unwind(AssertUnwindSafe(|| hook.borrow_mut().close())).is_err() {
                 tracing::warn!(

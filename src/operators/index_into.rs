@@ -8,10 +8,11 @@ use super::calls::{Ended, InFlight};
 use super::cx::{RecordContext, Seen, Stage};
 use super::holds::Hold;
 use super::{Build, Cx, Push, Work};
+use crate::backoff::Backoff;
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
 use crate::record::{Record, Timestamp};
-use crate::search::bulk::{Backoff, Written, write_all};
+use crate::search::bulk::{Written, write_all};
 use crate::search::{Operation, SearchEngine, SearchError};
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -77,7 +78,7 @@ pub(crate) struct Target<K, V> {
 }
 
 /// How much is collected, and how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
     pub(crate) documents: usize,
     pub(crate) bytes: usize,

@@ -2,32 +2,7 @@
 //! never take is handed back.
 
 use super::{Operation, Outcome, SearchEngine, SearchError};
-use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
-
-/// How long to wait before the next attempt: twice as long each time, up to a limit, and by chance a little less, so that
-/// many who were refused together do not come back together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// Before the second attempt.
-    pub first: Duration,
-    /// At most.
-    pub max: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { first: Duration::from_millis(100), max: Duration::from_secs(5) }
-    }
-}
-
-impl Backoff {
-    /// Before attempt number `attempt`, from 1; `chance` from 0 to 1.
-    fn before(self, attempt: u32, chance: f64) -> Duration {
-        let doubled = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(16));
-        doubled.min(self.max).mul_f64(0.5 + chance / 2.0)
-    }
-}
+pub use crate::backoff::Backoff;
 
 /// What became of the operations of one bulk.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -73,7 +48,7 @@ pub async fn write_all(
     let places = (0..operations.len()).collect();
     // The last is next.
     let mut parts = vec![Part { operations, places }];
-    let mut attempt = 0;
+    let mut repetition = 0;
     while let Some(mut part) = parts.pop() {
         if part.places.is_empty() {
             continue;
@@ -82,7 +57,7 @@ pub async fn write_all(
             Ok(outcomes) => match sort_out(&mut done, &mut part, outcomes) {
                 Some(why) => (why, None),
                 None => {
-                    attempt = 0;
+                    repetition = 0;
                     continue;
                 }
             },
@@ -98,11 +73,11 @@ pub async fn write_all(
             }
             Err(error) => return Err(error),
         };
-        attempt += 1;
         done.retries += 1;
         tell(&why);
         parts.push(part);
-        tokio::time::sleep(backoff.before(attempt, chance()).max(after.unwrap_or_default())).await;
+        tokio::time::sleep(backoff.before(repetition).max(after.unwrap_or_default())).await;
+        repetition += 1;
     }
     done.refused.sort_unstable();
     Ok(done)
@@ -128,16 +103,12 @@ fn sort_out(done: &mut Written, part: &mut Part, outcomes: Vec<Outcome>) -> Opti
     reason
 }
 
-/// A number from 0 to 1, another one each time.
-fn chance() -> f64 {
-    (RandomState::new().hash_one(0) >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Answer, Found, Hits, IndexSchema, Search};
     use super::*;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     /// Takes three operations at a time; answers as it is told, then "written".
     #[derive(Default)]
@@ -183,7 +154,7 @@ mod tests {
     fn write(script: &Script, ids: &[&str]) -> Result<Written, SearchError> {
         let operation = |id: &&str| Operation { id: id.to_string(), version: 1, document: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2) };
+        let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(2), ..Backoff::default() };
         runtime.block_on(write_all(script, "i", ids.iter().map(operation).collect(), backoff, &|_| {}))
     }
 
@@ -215,13 +186,5 @@ mod tests {
         let script = Script::default();
         script.answers.lock().unwrap().push(Err(SearchError::NoIndex("i".into())));
         assert!(matches!(write(&script, &["a"]), Err(SearchError::NoIndex(_))));
-    }
-
-    #[test]
-    fn pauses_double_up_to_a_limit() {
-        let backoff = Backoff::default();
-        assert_eq!(backoff.before(1, 1.0), Duration::from_millis(100));
-        assert_eq!(backoff.before(3, 1.0), Duration::from_millis(400));
-        assert_eq!(backoff.before(30, 0.0), Duration::from_millis(2_500));
     }
 }

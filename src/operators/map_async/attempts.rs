@@ -6,7 +6,6 @@ use crate::operators::process::RecordMetadata;
 use crate::record::Record;
 use std::fmt::Display;
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -86,7 +85,6 @@ pub(crate) struct Attempts {
     retry: Retry,
     pacer: Option<Pacer>,
     breaker: Option<Breaker>,
-    random: RandomState,
 }
 
 /// How a call has ended.
@@ -103,7 +101,6 @@ impl Attempts {
             retry: options.retry,
             pacer: options.rate_limit.map(Pacer::new),
             breaker: options.circuit_breaker.map(Breaker::new),
-            random: RandomState::new(),
         }
     }
 
@@ -121,7 +118,7 @@ impl Attempts {
                 break Err(format!("{what}{times}"));
             }
             tracing::debug!("a call has failed and is made again: {what}");
-            let pause = after.unwrap_or_else(|| self.pause(retries));
+            let pause = after.unwrap_or_else(|| self.retry.backoff().before(retries));
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -150,14 +147,6 @@ impl Attempts {
             passed.tell(result.as_ref().err().is_none_or(|error| error.permanent));
         }
         result
-    }
-
-    /// The pause before repetition `retries` (0 is the first).
-    fn pause(&self, retries: u32) -> Duration {
-        let Retry { pause, pause_max, jitter, .. } = self.retry;
-        let full = pause.saturating_mul(2u32.saturating_pow(retries)).min(pause_max);
-        let random = self.random.hash_one(Instant::now()) as f64 / u64::MAX as f64;
-        full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) * random)
     }
 }
 
@@ -210,8 +199,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_are_never_longer_than_the_longest() {
-        let attempts = Attempts::new(&AsyncOptions::new(1));
-        let pause_ms = |n| attempts.pause(n).as_millis();
+        let pause_ms = |n| Retry::default().backoff().before(n).as_millis();
         assert!((50..=100).contains(&pause_ms(0)));
         assert!((200..=400).contains(&pause_ms(2)));
         assert!((5_000..=10_000).contains(&pause_ms(30)));

@@ -1,5 +1,6 @@
 //! What `map_async` may be told.
 
+use crate::backoff::Backoff;
 use std::time::Duration;
 
 /// In which order results go on, and calls are made.
@@ -45,6 +46,11 @@ impl Retry {
     /// So often, with the pauses of the default.
     pub fn times(retries_max: u32) -> Self {
         Self { retries_max, ..Self::default() }
+    }
+
+    /// Its pauses.
+    pub(super) fn backoff(&self) -> Backoff {
+        Backoff { first: self.pause, max: self.pause_max, jitter: self.jitter }
     }
 }
 

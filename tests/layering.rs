@@ -104,6 +104,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("bincode", "serdes/"),
     ("tantivy", "search/embedded/"),
     ("hyper", "search/opensearch/"),
+    ("ureq", "http/"),
     ("clap", "bin/"),
     ("tracing_subscriber", "bin/"),
 ];

@@ -1,41 +1,51 @@
-//! As much of an HTTP client as the example needs. Take the one that you know: any future will do.
+//! The slow service, as its client sees it. Any HTTP client will do: take the one that you know.
 
-use std::io::{Error, ErrorKind, Result};
-use std::net::SocketAddr;
-use tokio::net::TcpStream;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::{Deserialize, Serialize};
+use watersmeet::prelude::CallError;
 
-/// Posts a body; gives the status and the body of the answer.
-pub async fn post(server: SocketAddr, path: &str, body: &str) -> Result<(u16, String)> {
-    let stream = TcpStream::connect(server).await?;
-    let length = body.len();
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: {server}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\
-         connection: close\r\n\r\n{body}"
-    );
-    let mut left = request.as_bytes();
-    while !left.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(left) {
-            Ok(written) => left = &left[written..],
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mut answer = Vec::new();
-    loop {
-        stream.readable().await?;
-        match stream.try_read_buf(&mut answer) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    parse(&String::from_utf8_lossy(&answer)).ok_or_else(|| Error::new(ErrorKind::InvalidData, "no HTTP answer"))
+/// What the service has found in a text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Found {
+    pub links: Vec<Link>,
+    /// How long the service took.
+    pub ms: u64,
 }
 
-/// The answers of the shipped service say how long they are.
-fn parse(answer: &str) -> Option<(u16, String)> {
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Link {
+    pub url: String,
+    pub host: String,
+}
+
+#[derive(Clone)]
+pub struct LinkService {
+    http: Client<HttpConnector, Full<Bytes>>,
+    address: String,
+}
+
+impl LinkService {
+    /// The one at `address` (`host:port`).
+    pub fn new(address: String) -> Self {
+        Self { http: Client::builder(TokioExecutor::new()).build_http(), address }
+    }
+
+    pub async fn extract(&self, text: &str) -> Result<Found, CallError> {
+        let request = Request::post(format!("http://{}/extract", self.address)).body(Full::from(text.to_owned()));
+        let answer = self.http.request(request.map_err(CallError::permanent)?).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        match status {
+            StatusCode::OK => Ok(serde_json::from_slice(&body).map_err(CallError::permanent)?),
+            // The service has had enough, or is being restarted.
+            StatusCode::TOO_MANY_REQUESTS => Err(CallError::passing("the service has had enough")),
+            _ if status.is_server_error() => Err(CallError::passing(format!("the service answers {status}"))),
+            _ => Err(CallError::permanent(format!("the service answers {status}: {}", body.escape_ascii()))),
+        }
+    }
 }

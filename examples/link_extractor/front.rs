@@ -1,7 +1,8 @@
 //! HTTP: `POST /texts` takes a text, `GET /links/{id}?wait=5s` has what was found in it.
 
-use crate::app::{Found, LINKS};
-use crate::common::{self, Answer, Asked, failed, forward, refuse, reply, waiting};
+use crate::app::LINKS;
+use crate::client::Found;
+use crate::common::{self, Answer, Asked, RowId, ask_again, failed, forward, refuse, reply, waiting};
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,10 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use warp::Filter;
 use warp::http::StatusCode;
-use watersmeet::broker::TopicPartition;
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
-use watersmeet::producer::{TopicProducer, Written};
+use watersmeet::producer::TopicProducer;
 use watersmeet::queries::{KeyValueReads, Owner};
 use watersmeet::serdes::{DefaultSerde, formats};
 
@@ -27,21 +27,6 @@ pub struct Front {
     texts: TopicProducer<String, String>,
     /// Makes keys, with the process's own part.
     next: Arc<AtomicU64>,
-}
-
-/// A text: its key, and where it is in the topic. So every instance knows who has its row, and how far the table must be.
-struct TextId {
-    key: String,
-    written: Written,
-}
-
-impl TextId {
-    fn parse(topic: &Arc<str>, text: &str) -> Option<Self> {
-        let mut parts = text.split('.');
-        let (key, partition, offset) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let partition = TopicPartition { topic: topic.clone(), partition };
-        parts.next().is_none().then(|| Self { key: key.into(), written: Written { partition, offset } })
-    }
 }
 
 impl Front {
@@ -73,8 +58,8 @@ impl Front {
         };
         let key = format!("{:x}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
         match self.texts.send(&key, &text).await {
-            Ok(Written { partition, offset }) => {
-                let id = format!("{key}.{}.{offset}", partition.partition);
+            Ok(written) => {
+                let id = RowId { key, written }.to_string();
                 reply(StatusCode::ACCEPTED, &json!({ "id": id, "links": format!("/links/{id}") }))
             }
             Err(error) => failed(&error),
@@ -82,31 +67,30 @@ impl Front {
     }
 
     async fn links(&self, text: &str, asked: Asked) -> Answer {
-        let Some(TextId { key, written }) = TextId::parse(&self.topic, text) else {
+        let Some(id) = RowId::parse(&self.topic, text) else {
             return refuse(StatusCode::NOT_FOUND, "this is no id of a text");
         };
         let wait = match asked.wait(WAIT_MAX) {
             Ok(wait) => wait,
             Err(refused) => return *refused,
         };
-        let partition = written.partition.partition;
         // What is read is there as soon as the text's offset is committed, and that waits for its call.
-        let store = self.streams.store(LINKS).after(&written).timeout(wait);
+        let store = self.streams.store(LINKS).after(&id.written).timeout(wait);
         let reads: KeyValueReads<String, Found> = match store.key_value_with(String::serde(), formats::json()) {
             Ok(reads) => reads,
             Err(error) => return failed(&error),
         };
-        let owning = reads.clone();
+        let (partition, owning) = (id.partition(), reads.clone());
         match waiting(move || owning.owner_of(partition)).await {
             Ok(Owner::Here) => {}
             Ok(Owner::At(server)) if !asked.forwarded => {
                 let path = format!("/links/{text}?wait={}ms&forwarded=true", wait.as_millis());
                 return forward(server, path, wait).await;
             }
-            Ok(_) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "the partition of this text is moving"),
+            Ok(_) => return ask_again("the partition of this text is moving"),
             Err(error) => return failed(&error),
         }
-        match waiting(move || reads.get(&key)).await {
+        match waiting(move || reads.get(&id.key)).await {
             Ok(Some(found)) => reply(StatusCode::OK, &json!(found)),
             Ok(None) => refuse(StatusCode::NOT_FOUND, "there is no such text, or the service could not read it"),
             Err(error) if error.kind() == Kind::Unavailable => {

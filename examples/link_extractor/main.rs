@@ -9,11 +9,9 @@ mod measure;
 mod service;
 
 use common::Place;
-use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 use watersmeet::config::Policy;
-use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 use watersmeet::runtime::State;
 
@@ -25,18 +23,14 @@ fn main() -> Result<()> {
     place.create_topics(&[&texts, &links, &dead_letters], PARTITIONS)?;
     // The shipped service, unless there is another one.
     let (service, stats) = match std::env::var("LINK_SERVICE") {
-        Ok(address) => {
-            let found = address.to_socket_addrs().ok().and_then(|mut found| found.next());
-            let unknown = || Error::new(Kind::Config, format!("LINK_SERVICE: {address:?} is no address"));
-            (found.ok_or_else(unknown)?, None)
-        }
+        Ok(address) => (address, None),
         Err(_) => {
             let (address, stats) = service::start("127.0.0.1:0")?;
-            (address, Some(stats))
+            (address.to_string(), Some(stats))
         }
     };
     let builder = StreamsBuilder::new();
-    app::add(&builder, &texts, &links, service);
+    app::add(&builder, &texts, &links, client::LinkService::new(service.clone()));
     let mut config = place.exactly_once();
     // What the service cannot read, or did not answer in six attempts, is set aside.
     config.errors.processing = Policy::DeadLetter;

@@ -1,6 +1,7 @@
 //! `LINKS_MEASURE=500`: writes so many texts within ten seconds, evenly, and says when the links of all are stored.
 
-use crate::app::{Found, LINKS};
+use crate::app::LINKS;
+use crate::client::Found;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use watersmeet::error::Kind;

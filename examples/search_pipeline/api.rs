@@ -188,11 +188,7 @@ fn no_answer(error: SearchError) -> Answer {
         SearchError::Refused(_) | SearchError::NoIndex(_) => {
             refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         }
-        passing => {
-            let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, passing.to_string());
-            answer.headers_mut().insert("retry-after", warp::http::HeaderValue::from_static("1"));
-            answer
-        }
+        passing => common::ask_again(passing.to_string()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The front end: tasks are put on the topic, and what has become of them is read from the table `status`, in whichever
 //! instance it is.
 
-use crate::common::{self, Answer, Asked, failed, forward, refuse, reply, waiting};
+use crate::common::{self, Answer, Asked, RowId, ask_again, failed, forward, refuse, reply, waiting};
 use crate::model::{Event, Task, What};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,10 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use warp::Filter;
 use warp::http::StatusCode;
-use watersmeet::broker::TopicPartition;
 use watersmeet::clock::{Clock, SystemClock};
 use watersmeet::prelude::*;
-use watersmeet::producer::{TopicProducer, Written};
+use watersmeet::producer::TopicProducer;
 use watersmeet::queries::{Event as Change, KeyValueReads, Owner};
 
 pub const STATUS: &str = "status";
@@ -43,27 +42,6 @@ pub struct Front {
     topic: Arc<str>,
     tasks: TopicProducer<String, Event>,
     clock: Arc<dyn Clock>,
-}
-
-/// Which task: its key, and where it is in the topic. So whoever is asked knows in which partition it is, and how far the table
-/// must be to have it.
-struct TaskId {
-    key: String,
-    partition: i32,
-    offset: i64,
-}
-
-impl TaskId {
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('.');
-        let (key, partition, offset) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric()) && parts.next().is_none();
-        plain.then(|| Self { key: key.into(), partition, offset })
-    }
-
-    fn text(key: &str, written: &Written) -> String {
-        format!("{key}.{}.{}", written.partition.partition, written.offset)
-    }
 }
 
 /// Random enough that no two tasks have the same.
@@ -122,7 +100,7 @@ impl Front {
         let what = What::Queued { work: wanted.work, max_attempts: wanted.max_attempts };
         match self.tasks.send(&key, &Event { at_ms, what }).await {
             Ok(written) => {
-                let id = TaskId::text(&key, &written);
+                let id = RowId { key, written }.to_string();
                 let mut answer = reply(StatusCode::ACCEPTED, &json!({ "id": id, "status": "queued" }));
                 if let Ok(location) = format!("/task/{id}").parse() {
                     answer.headers_mut().insert("location", location);
@@ -134,7 +112,7 @@ impl Front {
     }
 
     async fn task(&self, text: &str, asked: Asked) -> Answer {
-        let Some(id) = TaskId::parse(text) else {
+        let Some(id) = RowId::parse(&self.topic, text) else {
             return refuse(StatusCode::NOT_FOUND, "this is no id of a task");
         };
         let wait = match asked.wait(WAIT_MAX) {
@@ -145,30 +123,25 @@ impl Front {
             Ok(reads) => reads,
             Err(error) => return failed(&error),
         };
-        let (partition, asking) = (id.partition, reads.clone());
+        let (partition, asking) = (id.partition(), reads.clone());
         match waiting(move || asking.owner_of(partition)).await {
             Ok(Owner::Here) => self.local(text, id, reads, wait).await,
             Ok(Owner::At(server)) if !asked.forwarded => {
                 let path = format!("/task/{text}?wait={}ms&forwarded=true", wait.as_millis());
                 forward(server, path, OWN_WRITE_MAX + wait).await
             }
-            Ok(_) => {
-                let mut answer = refuse(StatusCode::SERVICE_UNAVAILABLE, "the partition of this task is moving");
-                answer.headers_mut().insert("retry-after", warp::http::HeaderValue::from_static("1"));
-                answer
-            }
+            Ok(_) => ask_again("the partition of this task is moving"),
             Err(error) => failed(&error),
         }
     }
 
-    fn reads(&self, id: &TaskId) -> Result<KeyValueReads<String, Task>> {
-        let partition = TopicPartition { topic: self.topic.clone(), partition: id.partition };
-        let store = self.streams.store(STATUS).after(&Written { partition, offset: id.offset }).timeout(OWN_WRITE_MAX);
+    fn reads(&self, id: &RowId) -> Result<KeyValueReads<String, Task>> {
+        let store = self.streams.store(STATUS).after(&id.written).timeout(OWN_WRITE_MAX);
         store.key_value_with(watersmeet::serdes::DefaultSerde::serde(), watersmeet::serdes::formats::json())
     }
 
     /// What is known here of a task; waits for its end, as long as `wait` says.
-    async fn local(&self, text: &str, id: TaskId, reads: KeyValueReads<String, Task>, wait: Duration) -> Answer {
+    async fn local(&self, text: &str, id: RowId, reads: KeyValueReads<String, Task>, wait: Duration) -> Answer {
         let deadline = Instant::now() + wait;
         // Watch first: what changes after the look is told.
         let mut changes = match reads.watch_key(&id.key) {

@@ -19,6 +19,20 @@ demo() {
   exec "$CARGO_TARGET_DIR/release/watersmeet" demo "$@"
 }
 
+example() { # [NAME [ARGUMENT...]]
+  local name=${1:-} path
+  if [ -z "$name" ]; then
+    for path in examples/*/main.rs examples/*.rs; do
+      path=${path%/main.rs}
+      basename "$path" .rs
+    done
+    return
+  fi
+  [ -e "examples/$name.rs" ] || [ -e "examples/$name/main.rs" ] || fail 2 "there is no example '$name': ./dev example lists them"
+  cargo_build --example "$name"
+  exec "$CARGO_TARGET_DIR/release/examples/$name" "${@:2}"
+}
+
 build() {
   cargo_build --bin watersmeet
   echo "$CARGO_TARGET_DIR/release/watersmeet"

@@ -4,9 +4,9 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod error;
-pub mod metrics;
 pub mod partitioner;
 pub mod record;
+pub mod status;
 
 pub mod serdes;
 pub mod windows;
@@ -29,12 +29,16 @@ pub mod state;
 pub mod search;
 
 // -- run: tasks, threads, commit --
+pub mod metrics;
 pub mod runtime;
 
-// -- watch, ask, write, test --
+// -- watch, ask, write --
 pub mod http;
 pub mod producer;
 pub mod queries;
+
+// -- have it in one's hand --
+pub mod streams;
 pub mod testing;
 
 /// The Processor API: operators of the user's own, their stores and punctuations.
@@ -61,8 +65,8 @@ pub mod prelude {
     pub use crate::operators::map_async::{AsyncOptions, Call, CallError, CallOrder, CircuitBreaker, RateLimit, Retry};
     pub use crate::partitioner::StreamPartitioner;
     pub use crate::record::{Headers, Record};
-    pub use crate::runtime::Streams;
     pub use crate::serdes::{Serde, SerdeRef};
+    pub use crate::streams::Streams;
     pub use crate::topology::{TopicPattern, Topology};
 }
 

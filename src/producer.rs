@@ -24,37 +24,12 @@ use crate::error::{Error, Kind, Result};
 use crate::kafka::KafkaBroker;
 use crate::partitioner::{Partitions, StreamPartitioner, partition_for_key};
 use crate::record::{Headers, Record, Timestamp};
-use crate::runtime::Streams;
 use crate::serdes::{Encoded, SerdeRef};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-impl Streams {
-    /// Writes records of the application's own to a topic, which must exist: from any thread, each with an answer. All
-    /// producers of one `Streams` share a client.
-    ///
-    /// Such a record is in no transaction of the topology's: it counts as soon as it is answered.
-    ///
-    /// ```no_run
-    /// # use watersmeet::prelude::*;
-    /// # let streams: Streams = unimplemented!();
-    /// # async fn enqueue(streams: &Streams) -> Result<()> {
-    /// let orders = streams.producer("orders", Produced::<String, String>::default())?;
-    /// let written = orders.send(&"o1".into(), &"two chairs".into()).await?;
-    /// let row = streams.store("orders").after(&written).key_value::<String, String>()?.get(&"o1".into())?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The client cannot be made; with a partitioner also where the topic cannot be looked up.
-    pub fn producer<K, V>(&self, topic: &str, produced: Produced<K, V>) -> Result<TopicProducer<K, V>> {
-        TopicProducer::new(&*self.broker(), self.sender()?, topic, produced)
-    }
-}
 
 /// Writes records to one topic. Cheap to clone, and usable from any thread.
 pub struct TopicProducer<K, V> {
@@ -82,7 +57,7 @@ impl<K, V> TopicProducer<K, V> {
     /// A producer with a client of its own, for a program that runs no topology.
     ///
     /// # Errors
-    /// As [`Streams::producer`].
+    /// As [`Streams::producer`](crate::streams::Streams::producer).
     pub fn connect(config: &Config, topic: &str, produced: Produced<K, V>) -> Result<Self> {
         Self::on(&KafkaBroker::connect(config, None)?, topic, produced)
     }
@@ -90,12 +65,17 @@ impl<K, V> TopicProducer<K, V> {
     /// A producer on any broker.
     ///
     /// # Errors
-    /// As [`Streams::producer`].
+    /// As [`Streams::producer`](crate::streams::Streams::producer).
     pub fn on(broker: &dyn Broker, topic: &str, produced: Produced<K, V>) -> Result<Self> {
         Self::new(broker, broker.sender()?, topic, produced)
     }
 
-    fn new(broker: &dyn Broker, sender: Arc<dyn Sender>, topic: &str, produced: Produced<K, V>) -> Result<Self> {
+    pub(crate) fn new(
+        broker: &dyn Broker,
+        sender: Arc<dyn Sender>,
+        topic: &str,
+        produced: Produced<K, V>,
+    ) -> Result<Self> {
         let Produced { key, value, partitioner, .. } = produced;
         let partitioner = match partitioner {
             Some(partitioner) => {

@@ -8,7 +8,7 @@ use watersmeet::config::{Optimization, Policy};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 use watersmeet::processor::{Processor, ProcessorContext};
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::*;
 
 type Text = Option<String>;

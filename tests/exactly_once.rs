@@ -11,7 +11,7 @@ use waiting::{PATIENCE, wait_until};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::{Fault, MemoryBroker, Request};
 
 const PARTITIONS: i32 = 4;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use watersmeet::config::{Config, Uncaught};
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 
 /// `count` records of `keys` keys in turn; each says its number.
 fn numbered(range: std::ops::Range<usize>, keys: usize) -> impl Iterator<Item = Message> {

@@ -9,9 +9,9 @@ use waiting::{PATIENCE, wait_until};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
 use watersmeet::processor::{KeyValueStore, Processor, ProcessorContext};
-use watersmeet::runtime::State;
 use watersmeet::serdes::DefaultSerde;
 use watersmeet::state::Engine;
+use watersmeet::streams::State;
 use watersmeet::testing::{DriverOptions, MemoryBroker, TopologyTestDriver};
 
 /// `in`, joined with the global table of `G` by its value, to `out`.

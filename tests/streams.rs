@@ -13,7 +13,7 @@ use watersmeet::broker::{Committed, TopicPartition};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::config::Uncaught;
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::{Fault, MemoryBroker, Request};
 
 /// `in` joined with the table `T`, to `out`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use watersmeet::clock::SystemClock;
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::*;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -16,7 +16,7 @@ use watersmeet::error::Kind;
 use watersmeet::kafka::KafkaBroker;
 use watersmeet::kafka::mock::MockCluster;
 use watersmeet::prelude::*;
-use watersmeet::runtime::{Ended, State};
+use watersmeet::streams::{Ended, State};
 
 #[derive(Parser)]
 pub struct Options {

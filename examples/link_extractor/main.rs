@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watersmeet::config::Policy;
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 
 const PARTITIONS: i32 = 4;
 

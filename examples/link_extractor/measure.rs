@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 use watersmeet::queries::KeyValueRow;
-use watersmeet::runtime::State;
 use watersmeet::serdes::{DefaultSerde, formats};
+use watersmeet::streams::State;
 
 const POSTED_IN: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! A status made by hand, for the tests of the probes, the page's data and the metrics.
 
-use crate::runtime::StreamsStatus;
-use crate::runtime::status::{
+use crate::status::StreamsStatus;
+use crate::status::{
     PartitionStatus, RestoreStatus, State, StoreStatus, TaskStateName, TaskStatus, ThreadState, ThreadStatus, Totals,
 };
 

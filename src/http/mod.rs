@@ -13,8 +13,8 @@ pub use client::get;
 pub use warp::http::Response;
 
 use crate::error::{Error, Kind, Result};
-use crate::runtime::StreamsStatus;
 use crate::runtime::queries::Stores;
+use crate::status::StreamsStatus;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

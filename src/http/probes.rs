@@ -1,7 +1,7 @@
 //! What the probes say, and why: pure functions of a status snapshot.
 
-use crate::runtime::StreamsStatus;
-use crate::runtime::status::{State, TaskStateName, ThreadState, ThreadStatus, Totals, Trouble};
+use crate::status::StreamsStatus;
+use crate::status::{State, TaskStateName, ThreadState, ThreadStatus, Totals, Trouble};
 use serde::Serialize;
 
 /// Yes or no, and why: one line for people.

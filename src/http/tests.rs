@@ -73,7 +73,7 @@ impl Served {
 
 #[test]
 fn probes_follow_the_status() {
-    use crate::runtime::State;
+    use crate::status::State;
     let served = served();
     assert_eq!(served.codes(), [200, 200, 200, 200]);
     let table = [

@@ -7,7 +7,7 @@ mod process;
 mod snapshot;
 
 use crate::operators::cx::{CallFigures, Counts};
-use crate::runtime::StreamsStatus;
+use crate::status::StreamsStatus;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };

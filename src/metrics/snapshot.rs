@@ -1,8 +1,8 @@
 //! The gauges, made anew from a status snapshot at each scrape.
 
 use super::SharedMemory;
-use crate::runtime::StreamsStatus;
-use crate::runtime::status::{State, TaskStateName, ThreadState};
+use crate::status::StreamsStatus;
+use crate::status::{State, TaskStateName, ThreadState};
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, GaugeVec, Opts, Registry};

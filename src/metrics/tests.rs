@@ -1,6 +1,6 @@
 use super::*;
 use crate::http::fixture;
-use crate::runtime::status::Trouble;
+use crate::status::Trouble;
 use std::collections::BTreeSet;
 
 fn turn() -> TurnFigures {

@@ -3,7 +3,7 @@
 //! ```
 //! use watersmeet::prelude::*;
 //! use watersmeet::clock::SystemClock;
-//! use watersmeet::runtime::State;
+//! use watersmeet::streams::State;
 //! use watersmeet::testing::MemoryBroker;
 //!
 //! let builder = StreamsBuilder::new();
@@ -52,25 +52,10 @@ pub use watch::{Changes, Event};
 
 use crate::broker::Written;
 use crate::error::{Error, Kind, Result};
-use crate::runtime::Streams;
 use crate::runtime::queries::{StoreBytes, Stores, kind_name};
 use crate::serdes::{DefaultSerde, Encoded, SerdeRef};
 use crate::state::StoreKind;
 use std::time::Duration;
-
-impl Streams {
-    /// Reads a store; which types its keys and values have, the next call says.
-    ///
-    /// ```no_run
-    /// # let streams: watersmeet::prelude::Streams = unimplemented!();
-    /// let counts = streams.store("counts").key_value::<String, i64>()?;
-    /// let of_ada = counts.get(&"Ada".into())?;
-    /// # Ok::<(), watersmeet::error::Error>(())
-    /// ```
-    pub fn store(&self, name: &str) -> Store {
-        Store { stores: self.stores(), name: name.into(), level: Level::default(), timeout: None, after: None }
-    }
-}
 
 /// A store of a client, before it is known what its keys and values are.
 #[derive(Clone)]
@@ -83,6 +68,10 @@ pub struct Store {
 }
 
 impl Store {
+    pub(crate) fn new(stores: Stores, name: &str) -> Self {
+        Self { stores, name: name.into(), level: Level::default(), timeout: None, after: None }
+    }
+
     /// Has this record, which the application has written: a query waits until a commit has it, at most as long as an answer
     /// is waited for. So whoever has written something reads it.
     ///

@@ -2,7 +2,6 @@
 //! yet. Offsets are held back for it; here is when a commit waits for it, and how long a task that goes does.
 
 use super::queue::Input;
-use super::status::TaskStateName;
 use super::task::Task;
 use super::thread::StreamThread;
 use super::transaction::Transaction;
@@ -10,6 +9,7 @@ use crate::broker::{Outgoing, TopicPartition};
 use crate::error::{Error, Kind, Result};
 use crate::operators::holds::Signal;
 use crate::record::Timestamp;
+use crate::status::TaskStateName;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,6 @@
 //! mailbox of the task's stream thread, which answers between two runs of records.
 
 use super::queue::Input;
-use super::status::TaskStateName;
 use super::task::{Task, TaskId};
 use super::thread::StreamThread;
 use crate::broker::{TopicPartition, Waker, Written};
@@ -12,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::state::feed::{Feed, RowEvent};
 use crate::state::query::{self, Found, Level, Query};
 use crate::state::{Reader, StoreId, StoreSpec};
+use crate::status::TaskStateName;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};

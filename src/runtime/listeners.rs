@@ -1,7 +1,7 @@
 //! Who wants to be told: of the client's states, and of restores.
 
-use super::status::State;
 use crate::broker::TopicPartition;
+use crate::status::State;
 use std::sync::Arc;
 
 /// Is told how the restore of stores goes. The methods are called by stream threads, which wait meanwhile: be quick.
@@ -35,7 +35,7 @@ type OnState = dyn Fn(State, State) + Send + Sync;
 /// ```
 /// use std::sync::Arc;
 /// use watersmeet::broker::TopicPartition;
-/// use watersmeet::runtime::{Listeners, RestoreListener};
+/// use watersmeet::streams::{Listeners, RestoreListener};
 ///
 /// struct Log;
 /// impl RestoreListener for Log {

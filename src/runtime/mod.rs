@@ -1,4 +1,4 @@
-//! The runtime: threads, tasks, commit. `Streams` is the client's handle.
+//! The runtime: threads, tasks, commit. [`Streams`](crate::streams::Streams) is what a user has of it.
 
 mod application_end;
 mod assignment;
@@ -20,8 +20,7 @@ mod rebalance;
 mod restoring;
 mod scan;
 mod shared;
-pub mod status;
-mod supervisor;
+pub(crate) mod supervisor;
 mod task;
 mod task_init;
 pub mod thread;
@@ -30,16 +29,13 @@ mod transaction;
 mod verify;
 
 pub use listeners::{Listeners, RestoreListener};
-pub use status::{State, StreamsStatus};
 pub use supervisor::Ended;
 pub use task::TaskId;
 
-use crate::broker::{Broker, Sender};
-use crate::clock::{Clock, SystemClock};
+use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Result;
-use crate::http::{HttpServer, TopologyViews, View};
-use crate::kafka::KafkaBroker;
 use crate::metrics::{Metrics, SharedMemory};
 use crate::operators::calls::Calls;
 use crate::state::directory::StateDirectory;
@@ -48,279 +44,14 @@ use crate::topology::Topology;
 use prepare::Plan;
 use purge::Purge;
 use shared::Shared;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
-use supervisor::Supervisor;
+use std::sync::{Arc, Mutex};
 use thread::{App, Driven};
 use topics::Topics;
 
-/// A running topology: the client. Source: `KafkaStreams`.
-///
-/// ```no_run
-/// use watersmeet::prelude::*;
-/// # let topology: Topology = unimplemented!();
-/// let streams = Streams::start(topology, Config::from_file("config/search-join.toml")?)?;
-/// streams.serve_http("0.0.0.0:8080")?;
-/// let ended = streams.run_until_signal()?;
-/// std::process::exit(ended.exit_code());
-/// # Ok::<(), watersmeet::error::Error>(())
-/// ```
-pub struct Streams {
-    app: Arc<App>,
-    supervisor: Option<Supervisor>,
-    http: Mutex<Vec<HttpServer>>,
-    views: TopologyViews,
-}
-
-/// How to close a client. Source: `KafkaStreams.CloseOptions`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CloseOptions {
-    /// How long it may take.
-    pub timeout: Duration,
-    /// Other instances get the partitions at once, rather than after the session's time, in which this one may come back.
-    pub leave_group: bool,
-}
-
-impl Streams {
-    /// Starts the topology on the Kafka that `config` names. Returns at once; a broker that cannot be reached yet is
-    /// waited for, and shown in the status.
-    ///
-    /// # Errors
-    /// Settings that do not fit together, and a state directory that cannot be used.
-    pub fn start(topology: Topology, config: Config) -> Result<Self> {
-        Self::start_with(topology, config, Listeners::default())
-    }
-
-    /// As [`start`](Self::start), and tells these listeners.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub fn start_with(topology: Topology, config: Config, listeners: Listeners) -> Result<Self> {
-        config.check()?;
-        let config = config.within_memory()?;
-        let directory = match Self::directory(&topology, &config)? {
-            directory if directory.keeps_identity() => directory,
-            _ => StateDirectory::for_identity(&config.state_dir, &config.application_id)?,
-        };
-        let broker = Arc::new(KafkaBroker::connect(&config, Some(directory.process_id()))?);
-        Self::start_in(topology, config, broker, SystemClock::shared(), directory, listeners)
-    }
-
-    /// Starts the topology on any broker and clock.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub fn start_on(
-        topology: Topology,
-        config: Config,
-        broker: Arc<dyn Broker>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self> {
-        Self::start_on_with(topology, config, broker, clock, Listeners::default())
-    }
-
-    /// As [`start_on`](Self::start_on), and tells these listeners.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub fn start_on_with(
-        topology: Topology,
-        config: Config,
-        broker: Arc<dyn Broker>,
-        clock: Arc<dyn Clock>,
-        listeners: Listeners,
-    ) -> Result<Self> {
-        config.check()?;
-        let config = config.within_memory()?;
-        let directory = Self::directory(&topology, &config)?;
-        Self::start_in(topology, config, broker, clock, directory, listeners)
-    }
-
-    /// The application's folder, where a store needs one.
-    pub(crate) fn directory(topology: &Topology, config: &Config) -> Result<StateDirectory> {
-        let persistent = topology.stores.values().any(|store| store.engine == Engine::RocksDb);
-        StateDirectory::open(&config.state_dir, &config.application_id, persistent)
-    }
-
-    fn start_in(
-        topology: Topology,
-        config: Config,
-        broker: Arc<dyn Broker>,
-        clock: Arc<dyn Clock>,
-        directory: StateDirectory,
-        listeners: Listeners,
-    ) -> Result<Self> {
-        let views = TopologyViews {
-            text: topology.describe(),
-            mermaid: topology.mermaid(),
-            dot: topology.dot(),
-            json: topology.json(),
-        };
-        let budget = MemoryBudget::new(&config);
-        let mut app = app(topology, config, broker, clock, directory, budget, None)?;
-        app.shared.listen(listeners.state);
-        app.restore_listener = listeners.restore;
-        let app = Arc::new(app);
-        let supervisor = Some(supervisor::start(app.clone()));
-        Ok(Self { app, supervisor, http: Mutex::default(), views })
-    }
-
-    /// States, threads, tasks, lag, restore, counts: now.
-    pub fn status(&self) -> StreamsStatus {
-        self.app.shared.status()
-    }
-
-    /// The client's state.
-    pub fn state(&self) -> State {
-        self.app.shared.state()
-    }
-
-    /// Waits until the client is in one of these states; false where it is not after `timeout`.
-    pub fn wait_for(&self, states: &[State], timeout: Duration) -> bool {
-        self.app.shared.wait_for(states, timeout)
-    }
-
-    /// The stores, as bytes; [`store`](Self::store) reads one with its types.
-    pub fn stores(&self) -> queries::Stores {
-        queries::Stores::new(self.app.clone())
-    }
-
-    /// What the client makes its Kafka clients with.
-    pub(crate) fn broker(&self) -> Arc<dyn Broker> {
-        self.app.broker.clone()
-    }
-
-    /// What the application's own records are sent with; made when it is first asked for.
-    pub(crate) fn sender(&self) -> Result<Arc<dyn Sender>> {
-        if let Some(sender) = self.app.sender.get() {
-            return Ok(sender.clone());
-        }
-        let sender = self.app.broker.sender()?;
-        Ok(self.app.sender.get_or_init(|| sender).clone())
-    }
-
-    /// The client's metrics.
-    pub fn metrics(&self) -> Arc<Metrics> {
-        self.app.metrics.clone()
-    }
-
-    /// Serves the probes, metrics, topology and the page on this address until the client is dropped. Returns the address,
-    /// with the port that was given where `:0` was asked for.
-    ///
-    /// # Errors
-    /// The address cannot be used.
-    pub fn serve_http(&self, address: &str) -> Result<SocketAddr> {
-        let view = LiveView { app: self.app.clone(), topology: self.views.clone() };
-        let server = crate::http::serve(address, Arc::new(view))?;
-        let address = server.address();
-        self.http.lock().unwrap_or_else(PoisonError::into_inner).push(server);
-        Ok(address)
-    }
-
-    /// What [`serve_http`](Self::serve_http)'s server answers to this request, for an application with an HTTP server of its
-    /// own: hand it the paths that you do not serve yourself, and `application.server` can be that server's address.
-    ///
-    /// It waits on this thread where `path` begins with `/stores`: for a stream thread, or for another instance.
-    pub fn answer_http(&self, method: &str, path: &str, query: &str) -> crate::http::Response<String> {
-        let view = LiveView { app: self.app.clone(), topology: self.views.clone() };
-        crate::http::answer(&view, method, path, query)
-    }
-
-    /// Stops taking records, commits, closes all tasks. True where that was done within `timeout`; otherwise threads are
-    /// left behind, and what they had not committed is processed again after the next start.
-    ///
-    /// The group keeps the partitions for the session's time, for this instance to come back in place
-    /// (`shutdown.leave.group` in the configuration gives them to others at once; without a state directory, and so without
-    /// a name that is kept, it is always so). [`close_with`](Self::close_with) decides it for this once.
-    pub fn close(&self, timeout: Duration) -> bool {
-        self.close_with(CloseOptions { timeout, leave_group: self.app.leaves })
-    }
-
-    /// As [`close`](Self::close), and says whether the partitions go to other instances at once.
-    /// Source: `KafkaStreams.close(CloseOptions)`.
-    pub fn close_with(&self, options: CloseOptions) -> bool {
-        supervisor::close(&self.app, options.timeout, options.leave_group)
-    }
-
-    /// Lets no records be processed, and no punctuations be called, until [`resume`](Self::resume). Polls, rebalances, restores and
-    /// queries go on; what comes waits, first in the tasks' queues, then at the broker. This instance only.
-    ///
-    /// ```no_run
-    /// use watersmeet::prelude::*;
-    /// # fn migrate() {}
-    /// # fn f(streams: Streams) {
-    /// streams.pause();
-    /// migrate();
-    /// streams.resume();
-    /// # }
-    /// ```
-    pub fn pause(&self) {
-        self.app.shared.pause(true);
-    }
-
-    /// Ends [`pause`](Self::pause).
-    pub fn resume(&self) {
-        self.app.shared.pause(false);
-    }
-
-    /// Whether it is paused.
-    #[doc(alias = "isPaused")]
-    pub fn is_paused(&self) -> bool {
-        self.app.shared.is_paused()
-    }
-
-    /// Removes what the application has on this disk: its stores, which are restored at the next start, and its name in the group.
-    ///
-    /// ```
-    /// use watersmeet::prelude::*;
-    /// # let dir = std::env::temp_dir().join(format!("watersmeet-clean-up-{}", std::process::id()));
-    /// let config = Config { state_dir: dir, ..Config::new("app") };
-    /// Streams::clean_up(&config)?;
-    /// # Ok::<(), watersmeet::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Kind::State`](crate::error::Kind::State): a process of the application runs there, or the folder cannot be removed.
-    #[doc(alias = "cleanUp")]
-    pub fn clean_up(config: &Config) -> Result {
-        StateDirectory::remove(&config.state_dir, &config.application_id)
-    }
-
-    /// Starts one more stream thread, which takes its share of the partitions over. Returns its name; `None` where the client
-    /// is neither RUNNING nor REBALANCING.
-    #[doc(alias = "addStreamThread")]
-    pub fn add_stream_thread(&self) -> Option<String> {
-        self.supervisor.as_ref()?.add_thread()
-    }
-
-    /// Ends a stream thread: it commits, closes its tasks, and leaves the group, so that others take its partitions over.
-    /// Returns its name; `None` where there is none left, or it has not ended within `timeout` (it will all the same).
-    #[doc(alias = "removeStreamThread")]
-    pub fn remove_stream_thread(&self, timeout: Duration) -> Option<String> {
-        self.supervisor.as_ref()?.remove_thread(timeout)
-    }
-
-    /// Waits for SIGTERM or SIGINT, then drains within `shutdown.timeout.ms`; or for the client to end by an error.
-    ///
-    /// # Errors
-    /// The signal handlers cannot be set.
-    pub fn run_until_signal(&self) -> Result<Ended> {
-        supervisor::run_until_signal(&self.app)
-    }
-}
-
-impl Drop for Streams {
-    fn drop(&mut self) {
-        // Who has closed it in vain has waited long enough.
-        let given_up = self.state() == State::PendingShutdown;
-        let timeout = if given_up { Duration::ZERO } else { self.app.config.shutdown_timeout };
-        if self.close(timeout)
-            && let Some(supervisor) = self.supervisor.take()
-        {
-            supervisor.join();
-        }
-    }
+/// The application's folder, where a store needs one.
+pub(crate) fn directory(topology: &Topology, config: &Config) -> Result<StateDirectory> {
+    let persistent = topology.stores.values().any(|store| store.engine == Engine::RocksDb);
+    StateDirectory::open(&config.state_dir, &config.application_id, persistent)
 }
 
 /// Everything that the threads of one client share, checked.
@@ -357,7 +88,6 @@ pub(crate) fn app(
         calls: Calls::default(),
         globals,
         broker,
-        sender: OnceLock::new(),
         shared: Arc::new(shared),
         metrics,
         directory,
@@ -371,28 +101,4 @@ pub(crate) fn app(
         config,
         driven,
     })
-}
-
-/// What HTTP sees of a running client.
-struct LiveView {
-    app: Arc<App>,
-    topology: TopologyViews,
-}
-
-impl View for LiveView {
-    fn status(&self) -> StreamsStatus {
-        self.app.shared.status()
-    }
-
-    fn topology(&self) -> TopologyViews {
-        self.topology.clone()
-    }
-
-    fn stores(&self) -> Option<queries::Stores> {
-        Some(queries::Stores::new(self.app.clone()))
-    }
-
-    fn metrics_text(&self) -> String {
-        self.app.metrics.text(&self.app.shared.status())
-    }
 }

@@ -1,7 +1,6 @@
 //! Reading a client's stores from any thread, as bytes. What [`crate::queries`] and HTTP are made of.
 
 use super::exposed::{Exposed, unavailable};
-use super::status::{State, TaskStateName};
 use super::task::TaskId;
 use super::thread::App;
 use crate::broker::Written;
@@ -11,6 +10,7 @@ use crate::serdes::Format;
 use crate::state::feed::Watch;
 use crate::state::query::{self, Found, Level, Query};
 use crate::state::{StoreId, StoreSpec, TaskState};
+use crate::status::{State, TaskStateName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub struct Answer {
 }
 
 impl Stores {
-    pub(super) fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>) -> Self {
         Self(app)
     }
 

@@ -3,13 +3,13 @@
 use super::assignment;
 use super::first_offsets::first_offsets;
 use super::metadata::Metadata;
-use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
 use super::task_init::{self, Positions};
 use super::thread::{Clients, Phase, StreamThread};
 use super::transaction::Transaction;
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
+use crate::status::{TaskStateName, ThreadState};
 use std::collections::BTreeMap;
 
 impl StreamThread {

@@ -2,13 +2,13 @@
 //! those that run already.
 
 use super::listeners::RestoreListener;
-use super::status::TaskStateName;
 use super::task::Task;
 use super::task_init;
 use super::thread::{RECORDS_PER_TURN_MAX, StreamThread};
 use crate::broker::{Batch, RawRecord, TopicPartition};
 use crate::error::Result;
 use crate::state::restore::Restore;
+use crate::status::TaskStateName;
 use std::rc::Rc;
 use std::time::Duration;
 

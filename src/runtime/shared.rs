@@ -1,9 +1,9 @@
 //! What threads and the outside share: states, with their legal transitions, and each thread's last word.
 
-use super::status::{State, StreamsStatus, ThreadState, ThreadStatus, Totals, Trouble};
 use crate::clock::Clock;
 use crate::error::Kind;
 use crate::operators::cx::Counts;
+use crate::status::{State, StreamsStatus, ThreadState, ThreadStatus, Totals, Trouble};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -283,7 +283,7 @@ impl Shared {
         &self,
         number: usize,
         progress: bool,
-        tasks: Option<Vec<super::status::TaskStatus>>,
+        tasks: Option<Vec<crate::status::TaskStatus>>,
         counts: Counts,
     ) {
         let now_ms = self.clock.now_ms();

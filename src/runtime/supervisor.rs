@@ -2,10 +2,10 @@
 
 use super::global;
 use super::shared::Shared;
-use super::status::{State, ThreadState};
 use super::thread::{App, StreamThread, Turn};
 use crate::config::Uncaught;
 use crate::error::{Error, Kind, Result};
+use crate::status::{State, ThreadState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -53,28 +53,28 @@ enum Message {
 }
 
 /// The supervisor of a client.
-pub(super) struct Supervisor {
+pub(crate) struct Supervisor {
     thread: JoinHandle<()>,
     messages: Sender<Message>,
 }
 
 impl Supervisor {
     /// Starts one more stream thread; its name, `None` where the client is on its way to its end.
-    pub(super) fn add_thread(&self) -> Option<String> {
+    pub(crate) fn add_thread(&self) -> Option<String> {
         let (answer, answered) = channel();
         self.messages.send(Message::Add(answer)).ok()?;
         answered.recv().ok().flatten()
     }
 
     /// Ends a stream thread; its name, `None` where there is none to end, or it has not ended within `timeout`.
-    pub(super) fn remove_thread(&self, timeout: Duration) -> Option<String> {
+    pub(crate) fn remove_thread(&self, timeout: Duration) -> Option<String> {
         let (answer, answered) = channel();
         self.messages.send(Message::Remove(answer)).ok()?;
         answered.recv_timeout(timeout).ok().flatten()
     }
 
     /// Waits for the end.
-    pub(super) fn join(self) {
+    pub(crate) fn join(self) {
         // The supervisor cannot panic without a message of its own, and there is nobody left to tell.
         let _ = self.thread.join();
     }
@@ -89,7 +89,7 @@ const CLEAN_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const TROUBLE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the threads and the supervisor over them.
-pub(super) fn start(app: Arc<App>) -> Supervisor {
+pub(crate) fn start(app: Arc<App>) -> Supervisor {
     app.shared.transition(State::Rebalancing, "starting");
     let (messages, inbox) = channel();
     let mut crew = Crew::default();
@@ -371,7 +371,7 @@ fn purge(app: &Arc<App>) {
 }
 
 /// Stops all threads; `leave`: they leave the group as well.
-pub(super) fn close(app: &App, timeout: Duration, leave: bool) -> bool {
+pub(crate) fn close(app: &App, timeout: Duration, leave: bool) -> bool {
     app.shared.transition(State::PendingShutdown, "closing");
     if leave {
         app.shared.stop_and_leave()
@@ -381,7 +381,7 @@ pub(super) fn close(app: &App, timeout: Duration, leave: bool) -> bool {
     app.shared.wait_for(&[State::NotRunning, State::Error], timeout)
 }
 
-pub(super) fn run_until_signal(app: &App) -> Result<Ended> {
+pub(crate) fn run_until_signal(app: &App) -> Result<Ended> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, signalled.clone())

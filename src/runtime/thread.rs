@@ -10,11 +10,10 @@ use super::prepare::Plan;
 use super::purge::Purge;
 use super::queue::Input;
 use super::shared::Shared;
-use super::status::{TaskStateName, ThreadState};
 use super::task::{Task, TaskId};
 use super::topics::{KnownTopics, Topics};
 use super::transaction::Transaction;
-use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, Sender, TopicPartition};
+use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
@@ -24,9 +23,10 @@ use crate::operators::calls::Calls;
 use crate::operators::cx::Counts;
 use crate::state::directory::StateDirectory;
 use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
+use crate::status::{TaskStateName, ThreadState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
@@ -49,8 +49,6 @@ pub(crate) struct App {
     /// Where calls to the outside run.
     pub(crate) calls: Calls,
     pub(crate) broker: Arc<dyn Broker>,
-    /// What the application's own records are sent with, where it has any.
-    pub(crate) sender: OnceLock<Arc<dyn Sender>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: StateDirectory,

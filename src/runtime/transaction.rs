@@ -5,12 +5,12 @@
 
 use super::metadata::Metadata;
 use super::rebalance::list;
-use super::status::TaskStateName;
 use super::task::{Task, TaskId};
 use super::task_init::{self, Positions};
 use super::thread::StreamThread;
 use crate::broker::{Event, TopicPartition};
 use crate::error::{Error, Kind, Result};
+use crate::status::TaskStateName;
 
 /// Where a thread's transaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -91,7 +91,7 @@ impl MemoryBroker {
     }
 
     /// Makes the clients of one process (a name of your choice) of the application `group`: what
-    /// [`Streams::start_on`](crate::runtime::Streams::start_on) wants.
+    /// [`Streams::start_on`](crate::streams::Streams::start_on) wants.
     pub fn client(&self, group: &str, process: &str) -> Arc<dyn Broker> {
         let cluster = Arc::new(Cluster { process: process.into(), ..(*self.0).clone() });
         Arc::new(Client { cluster, group: group.into(), process: process.into() })

@@ -8,9 +8,10 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::{Config, Guarantee};
 use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
+use crate::runtime;
 use crate::runtime::thread::{App, Driven, StreamThread, Turn};
-use crate::runtime::{self, State, Streams, StreamsStatus};
 use crate::state::MemoryBudget;
+use crate::status::{State, StreamsStatus};
 use crate::topology::{NodeKind, SinkTopic, TopicName, Topology};
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -165,7 +166,7 @@ impl TopologyTestDriver {
         for topic in topics(&topology, &config) {
             broker.create_topic(&topic, options.partitions);
         }
-        let directory = Streams::directory(&topology, &config)?;
+        let directory = runtime::directory(&topology, &config)?;
         let client = broker.client(&config.application_id, "driver");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let driven = Some(Driven { commit_each: options.commits == Commits::Each, partitions: options.partitions });

@@ -1,7 +1,7 @@
 //! Tests without Kafka: a broker in memory, and a driver that runs a topology's real tasks on it, step by step.
 //!
 //! [`TopologyTestDriver`] is what a user's test needs; [`MemoryBroker`] also serves whole clients
-//! ([`Streams::start_on`](crate::runtime::Streams::start_on)), several at once, and fails on demand.
+//! ([`Streams::start_on`](crate::streams::Streams::start_on)), several at once, and fails on demand.
 
 mod alone;
 mod broker;

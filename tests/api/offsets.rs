@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::MemoryBroker;
 use watersmeet::topology::OffsetReset;
 

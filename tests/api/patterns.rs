@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
 use watersmeet::serdes::DefaultSerde;
+use watersmeet::streams::State;
 use watersmeet::testing::{MemoryBroker, TopologyTestDriver};
 
 fn text() -> Consumed<String, String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use watersmeet::broker::Outgoing;
 use watersmeet::prelude::*;
 use watersmeet::record::Headers;
-use watersmeet::runtime::{CloseOptions, State};
+use watersmeet::streams::{CloseOptions, State};
 
 /// The topics, in the order in which TakeOver.java wants them.
 struct Topics {

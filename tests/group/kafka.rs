@@ -11,8 +11,8 @@ use watersmeet::config::Guarantee;
 use watersmeet::kafka::KafkaBroker;
 use watersmeet::prelude::*;
 use watersmeet::record::Headers;
-use watersmeet::runtime::status::TaskStateName;
-use watersmeet::runtime::{CloseOptions, State};
+use watersmeet::status::TaskStateName;
+use watersmeet::streams::{CloseOptions, State};
 use watersmeet::topology::OffsetReset;
 
 pub(crate) const PARTITIONS: i32 = 6;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use watersmeet::broker::{NewTopic, TopicPartition};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
-use watersmeet::runtime::{CloseOptions, Listeners, RestoreListener, State};
+use watersmeet::streams::{CloseOptions, Listeners, RestoreListener, State};
 use watersmeet::testing::MemoryBroker;
 
 const REPARTITION: &str = "app-by-value-repartition";

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 use watersmeet::clock::SystemClock;
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::MemoryBroker;
 use watersmeet::windows::TimeWindows;
 

@@ -7,7 +7,7 @@ use super::{PATIENCE, wait_until};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 
 fn start(kafka: &Kafka, app: &str, topic: &str, protocol: &str, dir: &std::path::Path) -> (Streams, String) {
     let builder = StreamsBuilder::new();

@@ -11,8 +11,8 @@ use watersmeet::error::Kind;
 use watersmeet::partitioner::partition_for_key;
 use watersmeet::prelude::*;
 use watersmeet::queries::{KeyValueReads, Level};
-use watersmeet::runtime::State;
 use watersmeet::serdes::DefaultSerde;
+use watersmeet::streams::State;
 use watersmeet::testing::MemoryBroker;
 use watersmeet::windows::{SessionWindows, TimeWindows};
 

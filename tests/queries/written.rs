@@ -10,7 +10,7 @@ use watersmeet::kafka::mock::MockCluster;
 use watersmeet::prelude::*;
 use watersmeet::producer::{TopicProducer, Written};
 use watersmeet::queries::{Changes, Event, KeyValueReads, Owner};
-use watersmeet::runtime::State;
+use watersmeet::streams::State;
 use watersmeet::testing::MemoryBroker;
 
 fn topology(rows: Materialized<String, String>) -> Topology {

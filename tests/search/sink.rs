@@ -10,10 +10,10 @@ use std::time::Duration;
 use watersmeet::clock::SystemClock;
 use watersmeet::config::Policy;
 use watersmeet::prelude::*;
-use watersmeet::runtime::State;
 use watersmeet::search::{
     Answer, EmbeddedEngine, Found, Hits, IndexSchema, Operation, Outcome, Search, SearchEngine, SearchError,
 };
+use watersmeet::streams::State;
 use watersmeet::testing::MemoryBroker;
 
 const PARTITIONS: i32 = 3;

@@ -227,7 +227,7 @@ fn text(bytes: Option<&[u8]>) -> String {
     bytes.map_or("(no key)".into(), |bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
-fn finished(seen: &Seen, totals: &watersmeet::runtime::status::Totals, options: &Options, port: u16) {
+fn finished(seen: &Seen, totals: &watersmeet::status::Totals, options: &Options, port: u16) {
     say("4", &format!("Done: {} merged records, of which {SHOWN} are shown above", seen.merged));
     out!("     {} malformed records in MSG-DLQ, each with what was wrong and where it came from", seen.dead_lettered);
     out!("     {} dropped and counted: without a key there is nothing to join on", totals.dropped);

@@ -4,7 +4,7 @@ use crate::{FileOptions, join};
 use std::process::ExitCode;
 use watersmeet::error::Result;
 use watersmeet::prelude::*;
-use watersmeet::runtime::Ended;
+use watersmeet::streams::Ended;
 
 pub(crate) fn run(options: &FileOptions) -> Result<ExitCode> {
     let settings = options.settings()?;

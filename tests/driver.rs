@@ -7,7 +7,8 @@ use watersmeet::broker::{Outgoing, TopicPartition};
 use watersmeet::config::{Optimization, Policy};
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
-use watersmeet::processor::{Processor, ProcessorContext};
+use watersmeet::processor::{KeyValueStore, Processor, ProcessorContext, Punctuation, PunctuationType, StateStore};
+use watersmeet::serdes::DefaultSerde;
 use watersmeet::streams::State;
 use watersmeet::testing::*;
 
@@ -282,6 +283,30 @@ fn a_result_that_the_topic_refuses_meets_the_production_policy() -> Result<()> {
 }
 
 #[test]
+fn a_dead_letter_that_has_become_too_large_goes_without_its_value() -> Result<()> {
+    let mut config = with_policy(Policy::DeadLetter);
+    // It is no result: whatever is said about those.
+    config.errors.production = Policy::Fail;
+    let driver = TopologyTestDriver::new(numbers(), config)?;
+    driver.broker().configure_topic("dead", "max.message.bytes", "2000");
+    let input = driver.create_input_topic("in", Produced::<String, i64>::default());
+    input.pipe_bytes(Some(b"a"), Some(&[b'x'; 1_990]), 1, &Headers::default())?;
+    input.pipe_bytes(Some(&[b'k'; 1_990]), Some(b"short"), 2, &Headers::default())?;
+    input.pipe("b", 14)?;
+    assert_eq!(written(&driver.broker(), "out"), ["b=14@0"]);
+    let dead = driver.broker().records("dead");
+    let left_out = |n: usize| dead[n].headers.iter().filter(|header| header.name == "__watersmeet.left.out");
+    let left_out = |n| left_out(n).filter_map(|h| String::from_utf8(h.value.clone()?).ok()).collect::<Vec<_>>();
+    assert_eq!((dead.len(), driver.status().totals.dead_lettered), (2, 2));
+    assert_eq!((dead[0].key.as_deref(), &dead[0].value), (Some(&b"a"[..]), &None));
+    assert_eq!((&dead[1].key, &dead[1].value), (&None, &None));
+    assert_eq!(left_out(0), ["value (1990 bytes)"]);
+    assert_eq!(left_out(1), ["value (5 bytes)", "key (1990 bytes)"]);
+    assert_eq!(dead[1].headers.last("__streams.errors.offset"), Some(&b"1"[..]));
+    Ok(())
+}
+
+#[test]
 fn a_panic_in_a_closure_is_an_error_that_names_the_record() -> Result<()> {
     let builder = StreamsBuilder::new();
     let stream = builder.stream("in", Consumed::<String, i64>::default());
@@ -385,6 +410,51 @@ fn a_record_waits_for_the_other_topic_as_long_as_max_task_idle_says() -> Result<
     driver.advance_wall_clock_ms(1)?;
     driver.advance_wall_clock_ms(500)?;
     assert_eq!(written(&driver.broker(), "left"), ["a=s1+t@20"]);
+    Ok(())
+}
+
+/// Looks every 10 ms, and does what it was asked for.
+struct Looks(StateStore<KeyValueStore<String, i64>>, Arc<AtomicUsize>);
+
+impl Processor<String, i64, String, i64> for Looks {
+    fn init(&mut self, context: &mut ProcessorContext<'_, String, i64>) -> Result {
+        context.schedule(10, PunctuationType::WallClock);
+        Ok(())
+    }
+
+    fn process(&mut self, _: &mut ProcessorContext<'_, String, i64>, _: Record<String, i64>) -> Result {
+        Ok(())
+    }
+
+    fn punctuate(&mut self, context: &mut ProcessorContext<'_, String, i64>, at: Punctuation) -> Result {
+        let mut store = context.store(&self.0)?;
+        store.get(context, &"a".into())?;
+        match self.1.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            1 => store.put(context, &"a".into(), Some(&1)),
+            _ => context.forward(Record::new("a".into(), 1, at.time_ms)),
+        }
+    }
+}
+
+#[test]
+fn a_punctuation_that_only_looks_leaves_nothing_to_commit() -> Result<()> {
+    let what = Arc::new(AtomicUsize::new(0));
+    let builder = StreamsBuilder::new();
+    let store = builder.add_state_store(KeyValueStore::store("store", String::serde(), i64::serde()));
+    let (processing, does) = (Processing::default().store(&store), what.clone());
+    let stream = builder.stream("in", Consumed::<String, i64>::default());
+    stream.process(move || Looks(store.clone(), does.clone()), processing).to("out", Produced::default());
+    let options = DriverOptions { commits: Commits::Explicit, ..Default::default() };
+    let driver = TopologyTestDriver::with(builder.build()?, config(), options)?;
+    driver.create_input_topic("in", Produced::<String, i64>::default()).pipe("a", 1)?;
+    assert!(driver.commit()?, "the record");
+    for (does, has_news) in [(0, false), (1, true), (0, false), (2, true), (0, false)] {
+        what.store(does, Ordering::Relaxed);
+        driver.advance_wall_clock_ms(10)?;
+        what.store(0, Ordering::Relaxed);
+        assert_eq!(driver.commit()?, has_news, "{does}");
+    }
     Ok(())
 }
 

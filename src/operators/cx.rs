@@ -270,6 +270,8 @@ pub struct Cx {
     pub(crate) context_ms: Timestamp,
     /// A processor asked for a commit.
     pub(crate) commit_requested: bool,
+    /// A processor has sent something on, since the last punctuation was called.
+    pub(crate) forwarded: bool,
     /// The task's id.
     pub(crate) task_id: String,
     /// How often windowed operators look for what is over.

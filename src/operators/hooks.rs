@@ -162,17 +162,15 @@ impl Hooks {
         Ok(())
     }
 
-    /// Calls the punctuations that are due, the earliest first. Returns whether there was one.
+    /// Calls the punctuations that are due, the earliest first.
     ///
     /// # Errors
     /// The first of theirs.
-    pub fn punctuate(&mut self, cx: &mut Cx, kind: PunctuationType, now_ms: Timestamp) -> Result<bool> {
-        let mut any = false;
+    pub fn punctuate(&mut self, cx: &mut Cx, kind: PunctuationType, now_ms: Timestamp) -> Result {
         while let Some((node, punctuation)) = cx.punctuations.due(kind, now_ms) {
-            any = true;
             self.nodes[node].borrow_mut().punctuate(cx, punctuation)?;
         }
-        Ok(any)
+        Ok(())
     }
 }
 

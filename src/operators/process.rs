@@ -142,6 +142,7 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
         if record.timestamp_ms < 0 {
             return Err(self.negative(record.timestamp_ms));
         }
+        self.cx.forwarded = true;
         let Some((last, first)) = self.out.split_last_mut() else { return Ok(()) };
         for (_, port) in first {
             port.push(self.cx, record.clone())?;
@@ -176,6 +177,7 @@ impl<K: Data, V: Data> ProcessorContext<'_, K, V> {
         if record.timestamp_ms < 0 {
             return Err(self.negative(record.timestamp_ms));
         }
+        self.cx.forwarded = true;
         match self.out.iter_mut().find(|(name, _)| name == child) {
             Some((_, port)) => port.push(self.cx, record),
             None => Err(Error::new(Kind::Topology, format!("there is no child {child:?}"))

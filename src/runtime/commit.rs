@@ -28,6 +28,9 @@ use crate::state::StoreId;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The header that names what a dead letter has left out, since it would have been too large.
+const LEFT_OUT: &str = "__watersmeet.left.out";
+
 /// Where a task's stores are logged, by store.
 #[derive(Clone, Default)]
 pub(crate) struct Changelogs(pub(crate) Vec<(StoreId, TopicPartition)>);
@@ -155,6 +158,12 @@ pub(crate) fn handle_refused(clients: &mut Clients, task: Option<&mut Task>, ref
             return Err(production_failed(record));
         }
         let dead_letters = task.cx.dead_letters.map(|topic| task.cx.outbox.topic_name(topic).clone());
+        if record.error.kind() == Kind::Record
+            && dead_letters.as_ref() == Some(&record.topic)
+            && send_shorter(clients, &record)?
+        {
+            continue;
+        }
         match (task.cx.policies.production, dead_letters) {
             // Only a fault of the record itself may be skipped: a broker that gives no answer is no reason to lose one.
             (policy, _) if policy == Policy::Fail || record.error.kind() != Kind::Record => {
@@ -172,6 +181,28 @@ pub(crate) fn handle_refused(clients: &mut Clients, task: Option<&mut Task>, ref
         }
     }
     Ok(())
+}
+
+/// A dead letter has headers that its record did not have: one of the largest records that topics take does not fit any more.
+/// It goes without its value, then without its key; where they are to be found, the headers tell. False: nothing is left.
+fn send_shorter(clients: &mut Clients, record: &Refused) -> Result<bool> {
+    let (part, bytes) = match (&record.value, &record.key) {
+        (Some(value), _) => ("value", value.len()),
+        (None, Some(key)) => ("key", key.len()),
+        (None, None) => return Ok(false),
+    };
+    tracing::warn!("a dead letter goes without its {part} of {bytes} bytes: {}", record.error);
+    let mut headers = record.headers.clone();
+    headers.add(LEFT_OUT, Some(format!("{part} ({bytes} bytes)").as_bytes()));
+    clients.producer.send(crate::broker::Outgoing {
+        topic: &record.topic,
+        partition: None,
+        key: record.key.as_deref().filter(|_| part != "key"),
+        value: None,
+        timestamp_ms: record.timestamp_ms,
+        headers: &headers,
+    })?;
+    Ok(true)
 }
 
 fn production_failed(record: Refused) -> Error {

@@ -233,19 +233,17 @@ impl Task {
             return Ok(());
         }
         self.cx.now_ms = now_ms;
+        self.cx.forwarded = false;
         let run = catch_unwind(AssertUnwindSafe(|| {
             let stream_time_ms = self.cx.stream_time_ms;
-            let mut any = false;
             if stream_time_ms >= 0 {
-                any |= self.hooks.punctuate(&mut self.cx, PunctuationType::StreamTime, stream_time_ms)?;
+                self.hooks.punctuate(&mut self.cx, PunctuationType::StreamTime, stream_time_ms)?;
             }
-            any |= self.hooks.punctuate(&mut self.cx, PunctuationType::WallClock, now_ms)?;
-            Ok(any)
+            self.hooks.punctuate(&mut self.cx, PunctuationType::WallClock, now_ms)
         }));
-        match run {
-            Ok(any) => self.dirty |= any?,
-            Err(panic) => return Err(self.panicked(&*panic)),
-        }
+        // One that only looks leaves nothing to commit: who looks often costs an idle application nothing.
+        self.dirty |= self.cx.forwarded || self.cx.state.uncommitted_bytes() > 0;
+        run.unwrap_or_else(|panic| Err(self.panicked(&*panic)))?;
         self.cx.outbox.drain(&mut send)
     }
 

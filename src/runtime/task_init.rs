@@ -140,6 +140,7 @@ pub(super) fn context(app: &App, id: TaskId, state: TaskState, specs: &[StoreSpe
         calls: Default::default(),
         context_ms: -1,
         commit_requested: false,
+        forwarded: false,
         task_id: id.to_string(),
         closed_ms: vec![None; specs.len()],
         buffers: Default::default(),

@@ -347,6 +347,8 @@ pub trait Sender: Send + Sync {
     fn send(&self, record: Outgoing<'_>, delivered: Delivered);
     /// Waits until everything sent has been answered, at most `timeout`.
     fn flush(&self, timeout: Duration) -> Result;
+    /// The end of a partition's log, asked from the broker: every record that has been answered is before it.
+    fn log_end(&self, partition: &TopicPartition) -> Result<i64>;
 }
 
 /// What is known of a topic.

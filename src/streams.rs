@@ -3,7 +3,7 @@
 pub use crate::runtime::{Ended, Listeners, RestoreListener, TaskId};
 pub use crate::status::{State, StreamsStatus};
 
-use crate::broker::{Broker, Sender};
+use crate::broker::Broker;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dsl::Produced;
@@ -21,7 +21,7 @@ use crate::state::MemoryBudget;
 use crate::state::directory::StateDirectory;
 use crate::topology::Topology;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A running topology: the client. Source: `KafkaStreams`.
@@ -40,8 +40,6 @@ pub struct Streams {
     supervisor: Option<Supervisor>,
     http: Mutex<Vec<HttpServer>>,
     views: TopologyViews,
-    /// What the application's own records are sent with; made when a producer is first asked for.
-    sender: OnceLock<Arc<dyn Sender>>,
 }
 
 /// How to close a client. Source: `KafkaStreams.CloseOptions`.
@@ -128,7 +126,7 @@ impl Streams {
         app.restore_listener = listeners.restore;
         let app = Arc::new(app);
         let supervisor = Some(supervisor::start(app.clone()));
-        Ok(Self { app, supervisor, http: Mutex::default(), views, sender: OnceLock::new() })
+        Ok(Self { app, supervisor, http: Mutex::default(), views })
     }
 
     /// States, threads, tasks, lag, restore, counts: now.
@@ -182,15 +180,7 @@ impl Streams {
     /// # Errors
     /// The client cannot be made; with a partitioner also where the topic cannot be looked up.
     pub fn producer<K, V>(&self, topic: &str, produced: Produced<K, V>) -> Result<TopicProducer<K, V>> {
-        TopicProducer::new(&*self.app.broker, self.sender()?, topic, produced)
-    }
-
-    fn sender(&self) -> Result<Arc<dyn Sender>> {
-        if let Some(sender) = self.sender.get() {
-            return Ok(sender.clone());
-        }
-        let sender = self.app.broker.sender()?;
-        Ok(self.sender.get_or_init(|| sender).clone())
+        TopicProducer::new(&*self.app.broker, self.app.sender()?, topic, produced)
     }
 
     /// The client's metrics.

@@ -6,6 +6,7 @@
 
 use super::client::{self, Happened, Inbox, REQUEST_TIMEOUT};
 use super::code;
+use super::ends;
 use super::partitions::{List, Partitions};
 use super::watch::Watch;
 use crate::broker::{Batch, Committed, Consumer, Event, Role, TopicPartition, Waker};
@@ -30,7 +31,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// Where a partition starts that has no offset yet.
 const BEGINNING: i64 = -2;
-const END: i64 = -1;
+pub(super) const END: i64 = -1;
 const NONE: i64 = -1001;
 
 /// A consumer on librdkafka.
@@ -494,30 +495,12 @@ impl Consumer for KafkaConsumer {
     }
 
     fn log_ends(&mut self, partitions: &[TopicPartition]) -> Result<Vec<i64>> {
-        let doing = "asking for the ends of logs";
         if !self.reads_committed {
             return self.offsets_at(partitions, END);
         }
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.watch.check(doing)?;
-        let list = List::new(partitions.iter().map(|p| (p, END)));
-        // SAFETY: the client, the list and the options are alive during the call, which copies them; the answer comes to a
-        // queue of its own and is alive until its event is destroyed.
-        unsafe {
-            let Some(queue) = NonNull::new(sys::rd_kafka_queue_new(self.rk())).map(Queue) else {
-                return Err(Error::new(Kind::Internal, "no queue for an answer"));
-            };
-            sys::rd_kafka_ListOffsets(self.rk(), list.ptr(), std::ptr::null(), queue.0.as_ptr());
-            let event = sys::rd_kafka_queue_poll(queue.0.as_ptr(), REQUEST_TIMEOUT.as_millis() as i32);
-            if event.is_null() {
-                return Err(code::error(RDKafkaErrorCode::OperationTimedOut, doing));
-            }
-            let ends = log_ends_of(event, partitions, doing);
-            sys::rd_kafka_event_destroy(event);
-            ends
-        }
+        self.watch.check("asking for the ends of logs")?;
+        // SAFETY: the client is alive.
+        unsafe { ends::log_ends(self.rk(), partitions) }
     }
 
     fn offsets_since(&mut self, partitions: &[TopicPartition], timestamp_ms: Timestamp) -> Result<Vec<i64>> {
@@ -610,38 +593,6 @@ unsafe fn consumer_error(
             let error = code::error(code, "consuming").source(words);
             Some(Event::Trouble(if topic.is_empty() { error } else { error.topic(topic) }))
         }
-    }
-}
-
-/// The offsets that an admin request was answered with, in the order asked for.
-///
-/// # Safety
-/// The event must be alive.
-unsafe fn log_ends_of(
-    event: *mut sys::rd_kafka_event_t,
-    partitions: &[TopicPartition],
-    doing: &str,
-) -> Result<Vec<i64>> {
-    // SAFETY: the event is alive, and with it the result and its list; topics' names are strings.
-    unsafe {
-        check(sys::rd_kafka_event_error(event), doing)?;
-        let result = sys::rd_kafka_event_ListOffsets_result(event);
-        let mut count = 0;
-        let infos = match result.is_null() {
-            true => return Err(Error::new(Kind::Internal, "an answer of another kind")),
-            false => sys::rd_kafka_ListOffsets_result_infos(result, &mut count),
-        };
-        let mut ends = vec![None; partitions.len()];
-        for i in 0..count {
-            let tp = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(i));
-            let topic = client::text(tp.topic);
-            check(tp.err, doing).map_err(|error| error.topic(&*topic).partition(tp.partition))?;
-            if let Some(i) = partitions.iter().position(|p| *p.topic == *topic && p.partition == tp.partition) {
-                ends[i] = Some(tp.offset);
-            }
-        }
-        let missing = || Error::new(Kind::Broker, "the broker did not tell the end of every log");
-        ends.into_iter().map(|end| end.ok_or_else(missing)).collect()
     }
 }
 

@@ -7,6 +7,7 @@ mod admin;
 mod client;
 mod code;
 mod consumer;
+mod ends;
 mod members;
 pub mod mock;
 mod partitions;

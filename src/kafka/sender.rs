@@ -5,6 +5,7 @@
 
 use super::client::REQUEST_TIMEOUT;
 use super::code;
+use super::ends;
 use crate::broker::{Delivered, Outgoing, Sender, TopicPartition, Written};
 use crate::error::{Error, Kind, Result};
 use rdkafka::ClientConfig;
@@ -75,6 +76,11 @@ impl Sender for KafkaSender {
 
     fn flush(&self, timeout: Duration) -> Result {
         self.0.flush(timeout.min(REQUEST_TIMEOUT)).map_err(|e| code::from_rdkafka(e, "sending"))
+    }
+
+    fn log_end(&self, partition: &TopicPartition) -> Result<i64> {
+        // SAFETY: the client is alive.
+        unsafe { ends::log_ends(self.0.client().native_ptr(), std::slice::from_ref(partition)) }.map(|ends| ends[0])
     }
 }
 

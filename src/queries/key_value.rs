@@ -98,20 +98,28 @@ impl<K, V> KeyValueReads<K, V> {
         Ok(self.typed.store.ask_all(&Query::Entries)?.into_iter().map(of).sum())
     }
 
+    /// The partition that has the row of `key`, where Java's default partitioner wrote the inputs; `None` before the topics have
+    /// been looked at.
+    ///
+    /// # Errors
+    /// [`Kind::User`]: the key does not encode.
+    pub fn partition_of(&self, key: &K) -> Result<Option<i32>> {
+        Ok(self.typed.store.partition_of(&self.typed.key_bytes(key)?))
+    }
+
     /// Which instance has the row of `key`.
     ///
     /// # Errors
     /// [`Kind::User`]: the key does not encode. [`Kind::Broker`]: the group's coordinator gives no answer.
     #[doc(alias = "queryMetadataForKey")]
     pub fn owner(&self, key: &K) -> Result<Owner> {
-        let partition = self.typed.store.partition_of(&self.typed.key_bytes(key)?);
-        partition.map_or(Ok(Owner::Unknown), |partition| self.owner_of(partition))
+        self.partition_of(key)?.map_or(Ok(Owner::Unknown), |partition| self.owner_of(partition))
     }
 
     /// Which instance has the rows of this partition.
     ///
     /// # Errors
-    /// [`Kind::Broker`]: the group's coordinator gives no answer.
+    /// [`Kind::Broker`]: the group's coordinator gives no answer. [`Kind::User`]: there is no such partition.
     pub fn owner_of(&self, partition: i32) -> Result<Owner> {
         self.typed.store.owner_of(partition)
     }

@@ -44,7 +44,7 @@ use crate::topology::Topology;
 use prepare::Plan;
 use purge::Purge;
 use shared::Shared;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use thread::{App, Driven};
 use topics::Topics;
 
@@ -88,6 +88,7 @@ pub(crate) fn app(
         calls: Calls::default(),
         globals,
         broker,
+        sender: OnceLock::new(),
         shared: Arc::new(shared),
         metrics,
         directory,

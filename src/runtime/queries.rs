@@ -18,6 +18,8 @@ pub use super::scan::Scan;
 
 /// How long an answer of a stream thread is waited for.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a record is waited for before the broker is asked whether there is one: longer than a commit nearly always takes.
+const LOOK_AFTER: Duration = Duration::from_millis(300);
 
 /// The stores of one client. Cheap to clone.
 #[derive(Clone)]
@@ -163,10 +165,36 @@ impl StoreBytes {
     /// The task of the record that answers are to have has got there.
     fn wait(&self) -> Result {
         let (Some(record), Some(sub_topology)) = (&self.after, self.sub_topology) else { return Ok(()) };
-        let partition = record.partition.partition;
-        match self.app.exposed.get(TaskId { sub_topology, partition }) {
-            Some(task) => task.wait_for(record, &self.spec.name, self.timeout),
-            None => Err(self.not_here(partition)),
+        let (partition, store) = (record.partition.partition, self.spec.name.as_str());
+        self.check_partition(partition)?;
+        let task = self.app.exposed.get(TaskId { sub_topology, partition }).ok_or_else(|| self.not_here(partition))?;
+        let first = self.timeout.min(LOOK_AFTER);
+        match task.wait_for(record, store, first) {
+            Err(error) if error.kind() == Kind::Unavailable => {
+                self.check_written(record)?;
+                task.wait_for(record, store, self.timeout - first)
+            }
+            waited => waited,
+        }
+    }
+
+    /// A record that is not in the log need not be waited for.
+    fn check_written(&self, record: &Written) -> Result {
+        let end = self.app.sender()?.log_end(&record.partition)?;
+        if record.offset < end {
+            return Ok(());
+        }
+        let what = format!("there is no record {record}: the next one to be written gets offset {end}");
+        Err(Error::new(Kind::User, what).store(&self.spec.name).hint("take the place as the producer told it"))
+    }
+
+    fn check_partition(&self, partition: i32) -> Result {
+        match self.partitions() {
+            Some(count) if !(0..count).contains(&partition) => {
+                let what = format!("the store has {count} partitions, from 0 on: there is no partition {partition}");
+                Err(Error::new(Kind::User, what).store(&self.spec.name))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -182,8 +210,9 @@ impl StoreBytes {
     /// Which instance has this partition.
     ///
     /// # Errors
-    /// As [`Stores::instances`].
+    /// As [`Stores::instances`]. [`Kind::User`]: there is no such partition.
     pub fn owner_of(&self, partition: i32) -> Result<Owner> {
+        self.check_partition(partition)?;
         let here = self.sub_topology.map(|sub_topology| self.app.exposed.get(TaskId { sub_topology, partition }));
         if here.is_none_or(|task| task.is_some()) {
             return Ok(Owner::Here);
@@ -224,6 +253,7 @@ impl StoreBytes {
         self.check(query)?;
         self.wait()?;
         let Some(sub_topology) = self.sub_topology else { return self.ask_global(query) };
+        self.check_partition(partition)?;
         match self.app.exposed.get(TaskId { sub_topology, partition }) {
             Some(task) => self.ask_task(&task, query),
             None => Err(self.not_here(partition)),

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::task::{Task, TaskId};
 use super::topics::{KnownTopics, Topics};
 use super::transaction::Transaction;
-use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, TopicPartition};
+use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, Sender, TopicPartition};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
@@ -26,7 +26,7 @@ use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
 use crate::status::{TaskStateName, ThreadState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
@@ -49,6 +49,8 @@ pub(crate) struct App {
     /// Where calls to the outside run.
     pub(crate) calls: Calls,
     pub(crate) broker: Arc<dyn Broker>,
+    /// See [`sender`](Self::sender).
+    pub(crate) sender: OnceLock<Arc<dyn Sender>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) directory: StateDirectory,
@@ -72,6 +74,15 @@ impl App {
     /// Which records consumers get to see.
     pub(super) fn isolation(&self) -> Isolation {
         if self.config.is_exactly_once() { Isolation::ReadCommitted } else { Isolation::AsConfigured }
+    }
+
+    /// What the application's own records are sent with; made when it is first asked for.
+    pub(crate) fn sender(&self) -> Result<Arc<dyn Sender>> {
+        if let Some(sender) = self.sender.get() {
+            return Ok(sender.clone());
+        }
+        let sender = self.broker.sender()?;
+        Ok(self.sender.get_or_init(|| sender).clone())
     }
 
     /// The transactional id of a thread's producer: `<application.id>-<process id>-<thread>`. Source: Kafka Streams' `StreamsProducer`.

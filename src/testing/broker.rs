@@ -488,6 +488,12 @@ impl Sender for MemoryBroker {
     fn flush(&self, _: std::time::Duration) -> Result {
         Ok(())
     }
+
+    fn log_end(&self, partition: &TopicPartition) -> Result<i64> {
+        self.0.request(Request::Offsets, |state| {
+            state.log(partition).map(|log| log.bounds().end).ok_or_else(|| unknown_topic(&partition.topic))
+        })
+    }
 }
 
 struct MemoryAdmin(Arc<Cluster>);

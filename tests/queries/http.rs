@@ -163,7 +163,7 @@ fn what_cannot_be_asked_says_why() {
     assert!(code == 404 && text.contains("clicks, per-window, products"), "{code} {text}");
     assert_eq!(error("/stores/products/p1?level=newest").0, 400);
     assert_eq!(error("/stores/products/p1?key=int").0, 400);
-    assert_eq!(error("/stores/products/p1?partition=77").0, 503);
+    assert_eq!(error("/stores/products/p1?partition=77").0, 400);
     assert_eq!(error("/storesandmore").0, 404);
     let list = get(&one.server, "/stores").body;
     let kinds: Vec<&str> =

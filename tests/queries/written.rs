@@ -77,8 +77,17 @@ fn what_has_not_come_yet_is_unavailable_and_what_never_comes_is_said() {
         let reads: KeyValueReads<String, String> = store.key_value().expect("the store");
         reads.get(&"k".into()).expect_err("cannot be known")
     };
-    let early = ask("events", 5);
-    assert!(early.is_retriable() && early.to_string().contains("events-0@5"), "{early}");
+    let made_up = ask("events", 5);
+    assert!(made_up.kind() == Kind::User && made_up.to_string().contains("gets offset 0"), "{made_up}");
+    let answer = streams.answer_http("GET", "/stores/rows/k", "after_record=events-0@5");
+    assert_eq!(answer.status(), 400, "{}", answer.body());
+    let elsewhere = streams.store("rows").key_value::<String, String>().expect("the store").owner_of(1);
+    assert!(elsewhere.is_err_and(|error| error.kind() == Kind::User), "there is one partition, 0");
+    streams.pause();
+    let written = events(&streams).send(&"k".into(), &"v".into()).wait(PATIENCE).expect("is written");
+    let early = ask("events", written.offset);
+    assert!(early.is_retriable() && early.to_string().contains("events-0@0"), "{early}");
+    streams.resume();
     let never = ask("other", 0);
     assert_eq!(never.kind(), Kind::Topology, "{never}");
     let answer = streams.answer_http("GET", "/stores/rows/k", "after_record=nonsense");

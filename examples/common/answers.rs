@@ -1,11 +1,17 @@
 //! An HTTP server's frame: JSON answers, errors of the library as answers, waiting, and handing on.
 
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use warp::Filter;
 use warp::http::{HeaderValue, Response, StatusCode};
+use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 
 /// An answer with its whole body.
@@ -22,12 +28,13 @@ pub fn refuse(code: StatusCode, what: impl Into<String>) -> Answer {
     reply(code, &json!({ "error": what.into() }))
 }
 
-/// An error of the library as an answer: 503 where asking again will do.
+/// An error of the library as an answer: 404 where somebody has made up what was asked for, 503 where asking again will do.
 pub fn failed(error: &Error) -> Answer {
-    if !error.is_retriable() {
-        return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    match error.kind() {
+        Kind::User => refuse(StatusCode::NOT_FOUND, error.to_string()),
+        _ if error.is_retriable() => ask_again(error.to_string()),
+        _ => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
-    ask_again(error.to_string())
 }
 
 /// What cannot be answered now: 503, and when to ask again.
@@ -42,16 +49,27 @@ pub async fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     tokio::task::spawn_blocking(work).await.expect("it does not panic")
 }
 
-/// What another instance answers to `path`.
+/// Other instances, as this one asks them: it takes no thread to wait for them, however many do.
+static INSTANCES: LazyLock<Client<HttpConnector, Full<Bytes>>> = LazyLock::new(|| {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(Duration::from_secs(1)));
+    // No connection is kept: the instance at its other end may be gone by the next question.
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+});
+
+/// What another instance answers to `path`, which may take it as long as `wait`.
 pub async fn forward(server: String, path: String, wait: Duration) -> Answer {
-    match waiting(move || watersmeet::http::get(&server, &path, wait + Duration::from_secs(5))).await {
-        Ok((code, body)) => {
-            let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
-            let response = Response::builder().status(code).header("content-type", "application/json");
-            response.body(body).expect("the headers are constants")
-        }
-        Err(error) => failed(&error),
-    }
+    let Ok(uri) = format!("http://{server}{path}").parse() else {
+        return refuse(StatusCode::NOT_FOUND, "there is nothing here");
+    };
+    let asked = async {
+        let (head, body) = INSTANCES.get(uri).await.ok()?.into_parts();
+        let body = String::from_utf8(body.collect().await.ok()?.to_bytes().to_vec()).ok()?;
+        let response = Response::builder().status(head.status).header("content-type", "application/json");
+        response.body(body).ok()
+    };
+    let answer = tokio::time::timeout(wait + Duration::from_secs(5), asked).await.ok().flatten();
+    answer.unwrap_or_else(|| ask_again(format!("the instance at {server}, which should have this, gives no answer")))
 }
 
 /// The page for people, at `/`.
@@ -106,8 +124,10 @@ pub fn library(
 
 /// Rejections of filters as JSON: 404, 405, 413 and so on.
 pub async fn rejected(rejection: warp::Rejection) -> Result<Answer, Infallible> {
-    use warp::reject::{MethodNotAllowed, PayloadTooLarge};
-    Ok(if rejection.find::<PayloadTooLarge>().is_some() {
+    use warp::reject::{LengthRequired, MethodNotAllowed, PayloadTooLarge};
+    Ok(if rejection.find::<LengthRequired>().is_some() {
+        refuse(StatusCode::LENGTH_REQUIRED, "the request does not say how long its body is")
+    } else if rejection.find::<PayloadTooLarge>().is_some() {
         refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
     } else if rejection.find::<MethodNotAllowed>().is_some() {
         refuse(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method")

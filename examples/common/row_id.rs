@@ -18,7 +18,9 @@ impl RowId {
         let mut parts = text.rsplitn(3, '.');
         let (offset, partition, key) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
         let partition = TopicPartition { topic: topic.clone(), partition };
-        (!key.is_empty()).then(|| Self { key: key.into(), written: Written { partition, offset } })
+        // It goes into the path of another instance, too.
+        let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        plain.then(|| Self { key: key.into(), written: Written { partition, offset } })
     }
 
     pub fn partition(&self) -> i32 {

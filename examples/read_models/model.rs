@@ -1,12 +1,30 @@
 //! What is written about orders and customers, and the rows that it adds up to.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+
+/// An order with all of its lines has to fit into one record of Kafka's, and a sum into a number: so nothing is without limits.
+const TEXT_BYTES_MAX: usize = 200;
+const LINES_MAX: usize = 1_000;
+const QUANTITY_MAX: u32 = 10_000;
+const PRICE_CENTS_MAX: u64 = 100_000_000;
+
+/// A text that is not too long. What has a longer one is no record of the service's.
+fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+        return Err(D::Error::custom(format!("a text has between 1 and {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
 
 /// A record of `customers`; its key is the customer's id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Customer {
+    #[serde(deserialize_with = "short")]
     pub name: String,
+    #[serde(deserialize_with = "short")]
     pub city: String,
 }
 
@@ -14,9 +32,22 @@ pub struct Customer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
-    Place { customer: String },
-    AddLine { line: String, product: String, quantity: u32, price_cents: u64 },
-    RemoveLine { line: String },
+    Place {
+        #[serde(deserialize_with = "short")]
+        customer: String,
+    },
+    AddLine {
+        #[serde(deserialize_with = "short")]
+        line: String,
+        #[serde(deserialize_with = "short")]
+        product: String,
+        quantity: u32,
+        price_cents: u64,
+    },
+    RemoveLine {
+        #[serde(deserialize_with = "short")]
+        line: String,
+    },
     Ship,
     Cancel,
 }
@@ -26,15 +57,19 @@ pub enum Command {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     Placed {
+        #[serde(deserialize_with = "short")]
         customer: String,
     },
     LineAdded {
+        #[serde(deserialize_with = "short")]
         line: String,
+        #[serde(deserialize_with = "short")]
         product: String,
         quantity: u32,
         price_cents: u64,
     },
     LineRemoved {
+        #[serde(deserialize_with = "short")]
         line: String,
     },
     Shipped,
@@ -42,6 +77,7 @@ pub enum Event {
     /// A command that made no sense.
     Rejected {
         command: Command,
+        #[serde(deserialize_with = "short")]
         reason: String,
     },
 }
@@ -74,7 +110,8 @@ pub struct Order {
 
 impl Order {
     pub fn total_cents(&self) -> u64 {
-        self.lines.values().map(|line| line.price_cents.saturating_mul(line.quantity.into())).sum()
+        let of_line = |line: &Line| line.price_cents.saturating_mul(line.quantity.into());
+        self.lines.values().map(of_line).fold(0, u64::saturating_add)
     }
 
     /// The order after one more event.
@@ -108,6 +145,11 @@ impl Order {
                 Some("the order has no such line")
             }
             (Some(_), Command::AddLine { quantity: 0, .. }) => Some("a line of no pieces"),
+            (Some(_), Command::AddLine { quantity, .. }) if *quantity > QUANTITY_MAX => {
+                Some("a line of too many pieces")
+            }
+            (Some(_), Command::AddLine { price_cents, .. }) if *price_cents > PRICE_CENTS_MAX => Some("it is too dear"),
+            (Some(order), Command::AddLine { .. }) if order.lines.len() >= LINES_MAX => Some("too many lines"),
             (Some(order), Command::Ship) if order.lines.is_empty() => Some("the order has no lines"),
             _ => None,
         };
@@ -176,7 +218,8 @@ impl Totals {
             Status::Cancelled => self.cancelled += sign,
             Status::Shipped => {
                 self.shipped += sign;
-                self.turnover_cents += sign * order.total_cents() as i64;
+                let total = i64::try_from(order.total_cents()).unwrap_or(i64::MAX);
+                self.turnover_cents = self.turnover_cents.saturating_add(sign * total);
             }
         }
         self

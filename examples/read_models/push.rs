@@ -117,7 +117,11 @@ impl Hub {
         let request = format!("GET /events?local=true HTTP/1.0\r\nhost: {server}\r\naccept: text/event-stream\r\n\r\n");
         socket.write_all(request.as_bytes()).await?;
         let mut lines = BufReader::new(socket).lines();
-        // What changed there before is not known here.
+        // It answers when it listens to its store for us: what has changed there before, nobody has told here.
+        let first = tokio::time::timeout(SILENCE_MAX, lines.next_line()).await??;
+        if !first.is_some_and(|line| line.contains(" 200 ")) {
+            return Ok(());
+        }
         let _ = self.all.send(Change::Reset);
         let mut event = String::new();
         while let Ok(line) = tokio::time::timeout(SILENCE_MAX, lines.next_line()).await {

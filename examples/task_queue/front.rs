@@ -17,6 +17,7 @@ use watersmeet::clock::{Clock, SystemClock};
 use watersmeet::prelude::*;
 use watersmeet::producer::TopicProducer;
 use watersmeet::queries::{Event as Change, KeyValueReads, Owner};
+use watersmeet::serdes::{DefaultSerde, formats};
 
 pub const STATUS: &str = "status";
 const BODY_MAX: u64 = 256 << 10;
@@ -119,40 +120,34 @@ impl Front {
             Ok(wait) => wait,
             Err(refused) => return *refused,
         };
-        let reads: KeyValueReads<String, Task> = match self.reads(&id) {
-            Ok(reads) => reads,
-            Err(error) => return failed(&error),
-        };
-        let (partition, asking) = (id.partition(), reads.clone());
-        match waiting(move || asking.owner_of(partition)).await {
-            Ok(Owner::Here) => self.local(text, id, reads, wait).await,
-            Ok(Owner::At(server)) if !asked.forwarded => {
+        self.answer(text, id, wait, asked.forwarded).await.unwrap_or_else(|error| failed(&error))
+    }
+
+    async fn answer(&self, text: &str, id: RowId, wait: Duration, forwarded: bool) -> Result<Answer> {
+        let table = self.streams.store(STATUS).after(&id.written).timeout(OWN_WRITE_MAX);
+        let rows: KeyValueReads<String, Task> = table.key_value_with(String::serde(), formats::json())?;
+        let partition = id.partition();
+        if rows.partition_of(&id.key)?.is_some_and(|of_key| of_key != partition) {
+            return Ok(refuse(StatusCode::NOT_FOUND, "this is no id of a task"));
+        }
+        let asking = rows.clone();
+        match waiting(move || asking.owner_of(partition)).await? {
+            Owner::Here => self.local(text, id, rows, wait).await,
+            Owner::At(server) if !forwarded => {
                 let path = format!("/task/{text}?wait={}ms&forwarded=true", wait.as_millis());
-                forward(server, path, OWN_WRITE_MAX + wait).await
+                Ok(forward(server, path, OWN_WRITE_MAX + wait).await)
             }
-            Ok(_) => ask_again("the partition of this task is moving"),
-            Err(error) => failed(&error),
+            Owner::At(_) | Owner::Unknown => Ok(ask_again("the partition of this task is moving")),
         }
     }
 
-    fn reads(&self, id: &RowId) -> Result<KeyValueReads<String, Task>> {
-        let store = self.streams.store(STATUS).after(&id.written).timeout(OWN_WRITE_MAX);
-        store.key_value_with(watersmeet::serdes::DefaultSerde::serde(), watersmeet::serdes::formats::json())
-    }
-
     /// What is known here of a task; waits for its end, as long as `wait` says.
-    async fn local(&self, text: &str, id: RowId, reads: KeyValueReads<String, Task>, wait: Duration) -> Answer {
+    async fn local(&self, text: &str, id: RowId, rows: KeyValueReads<String, Task>, wait: Duration) -> Result<Answer> {
         let deadline = Instant::now() + wait;
         // Watch first: what changes after the look is told.
-        let mut changes = match reads.watch_key(&id.key) {
-            Ok(changes) => changes,
-            Err(error) => return failed(&error),
-        };
-        let key = id.key.clone();
-        let mut task = match waiting(move || reads.get(&key)).await {
-            Ok(Some(task)) => task,
-            Ok(None) => return refuse(StatusCode::NOT_FOUND, "there is no such task"),
-            Err(error) => return failed(&error),
+        let mut changes = rows.watch_key(&id.key)?;
+        let Some(mut task) = waiting(move || rows.get(&id.key)).await? else {
+            return Ok(refuse(StatusCode::NOT_FOUND, "there is no such task"));
         };
         while !task.has_ended() {
             match tokio::time::timeout_at(deadline, changes.next()).await {
@@ -164,6 +159,6 @@ impl Front {
         }
         let mut body = serde_json::to_value(&task).unwrap_or_default();
         body["id"] = json!(text);
-        reply(StatusCode::OK, &body)
+        Ok(reply(StatusCode::OK, &body))
     }
 }

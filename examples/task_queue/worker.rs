@@ -25,6 +25,10 @@ pub type Work =
 pub const EVENTS: &str = "events";
 pub const DEAD_LETTERS: &str = "dead-letters";
 
+/// What is told of a task fits into a record of Kafka's.
+const RESULT_BYTES_MAX: usize = 384 << 10;
+const REASON_CHARS_MAX: usize = 2_000;
+
 /// How the workers work.
 #[derive(Clone)]
 pub struct Settings {
@@ -96,6 +100,8 @@ struct Worker {
     settings: Settings,
     runtime: Handle,
     work: Work,
+    /// Nothing in the queue has a smaller key: what has left it need not be passed over again and again.
+    first: Option<String>,
     /// By their keys in the queue.
     running: HashMap<String, (Entry, AbortHandle)>,
     ended: Receiver<(String, Result<Value, String>)>,
@@ -116,7 +122,8 @@ type Context<'a> = ProcessorContext<'a, String, Event>;
 impl Worker {
     fn new(topic: Arc<str>, stores: Stores, settings: Settings, runtime: Handle, work: Work) -> Self {
         let (ends, ended) = channel();
-        Self { topic, stores, queue: None, known: None, settings, runtime, work, running: HashMap::new(), ended, ends }
+        let (queue, known, first, running) = (None, None, None, HashMap::new());
+        Self { topic, stores, queue, known, settings, runtime, work, first, running, ended, ends }
     }
 
     fn queue(&mut self) -> &mut Queue {
@@ -138,7 +145,9 @@ impl Worker {
             return Ok(());
         }
         let (limit, until) = (self.settings.concurrency, due_key(context.now_ms() + 1, ""));
-        let due = self.queue().first(context, None, Some(&until), limit)?;
+        let first = self.first.take();
+        let due = self.queue().first(context, first.as_ref(), Some(&until), limit)?;
+        self.first = Some(due.first().map_or(until, |(key, _)| key.clone()));
         for (key, entry) in due {
             if self.running.len() >= self.settings.concurrency || self.running.contains_key(&key) {
                 continue;
@@ -163,26 +172,37 @@ impl Worker {
         Ok(())
     }
 
+    fn put(&mut self, context: &mut Context<'_>, due_ms: i64, entry: &Entry) -> Result {
+        let key = due_key(due_ms, &entry.task);
+        if self.first.as_ref().is_some_and(|first| *first > key) {
+            self.first = Some(key.clone());
+        }
+        self.queue().put(context, &key, Some(entry))
+    }
+
     fn end(&mut self, context: &mut Context<'_>, key: &str, ended: Result<Value, String>) -> Result {
         let Some((entry, _)) = self.running.remove(key) else { return Ok(()) };
         self.queue().delete(context, &key.to_owned())?;
         let attempt = entry.attempt;
-        let reason = match ended {
+        let ended = ended.and_then(|result| match result.to_string().len() {
+            bytes if bytes > RESULT_BYTES_MAX => {
+                Err(format!("its result has {bytes} bytes: no more than {RESULT_BYTES_MAX}"))
+            }
+            _ => Ok(result),
+        });
+        let reason: String = match ended {
             Ok(result) => {
                 self.known().put(context, &entry.task, Some(&Known::Completed))?;
                 return self.say(context, &entry.task, What::Completed { attempt, result });
             }
-            Err(reason) => reason,
+            Err(reason) => reason.chars().take(REASON_CHARS_MAX).collect(),
         };
         let again = attempt < entry.max_attempts;
         let pause_ms = self.settings.retry.as_millis() as i64 * (1 << (attempt - 1).min(10));
         let retry_at_ms = again.then_some(context.now_ms() + pause_ms);
         self.say(context, &entry.task, What::Failed { attempt, reason: reason.clone(), retry_at_ms })?;
         match retry_at_ms {
-            Some(due_ms) => {
-                let key = due_key(due_ms, &entry.task);
-                self.queue().put(context, &key, Some(&Entry { attempt: attempt + 1, ..entry }))
-            }
+            Some(due_ms) => self.put(context, due_ms, &Entry { attempt: attempt + 1, ..entry }),
             None => {
                 self.known().put(context, &entry.task, None)?;
                 self.give_up(context, entry, &reason)
@@ -216,9 +236,10 @@ impl Processor<String, Event, String, Event> for Worker {
         if self.known().put_if_absent(context, &record.key, &Known::InQueue)?.is_some() {
             return Ok(());
         }
-        let key = due_key(record.timestamp_ms, &record.key);
+        // Who has queued it may have another clock.
+        let due_ms = record.timestamp_ms.min(context.now_ms());
         let entry = Entry { task: record.key, attempt: 1, max_attempts, work };
-        self.queue().put(context, &key, Some(&entry))
+        self.put(context, due_ms, &entry)
     }
 
     fn punctuate(&mut self, context: &mut Context<'_>, _: Punctuation) -> Result {

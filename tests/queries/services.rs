@@ -4,12 +4,12 @@
 use super::on_kafka::program::{Program, program};
 use super::on_kafka::{Kafka, Message, unique, until};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An example with a name, an address and a folder of its own.
 struct Service {
@@ -133,6 +133,19 @@ fn tasks_are_neither_lost_nor_completed_twice_when_workers_and_front_ends_are_ki
         let wanted = if n % 10 == 9 { "failed" } else { "completed" };
         assert_eq!((&task["status"], &task["work"]["n"]), (&json!(wanted), &json!(n)), "{task}");
     }
+    // What nobody was given is told at once, by whichever is asked.
+    let known = &ids[0].1;
+    let (key, place) = known.split_once('.').expect("a key and a place");
+    let partition: i32 = place.split_once('.').and_then(|(partition, _)| partition.parse().ok()).expect("a partition");
+    for service in &services {
+        service.until("GET", &format!("/task/{known}"), &Value::Null, 200);
+        for made_up in [(partition, 999_999), ((partition + 1) % 6, 0), (77, 0), (-1, 0)] {
+            let (begun, id) = (Instant::now(), format!("{key}.{}.{}", made_up.0, made_up.1));
+            let (code, answer) = service.ask("GET", &format!("/task/{id}?wait=9s"), &Value::Null).expect("an answer");
+            assert_eq!(code, 404, "{id}: {answer}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{id}: {:?}", begun.elapsed());
+        }
+    }
     let (tasks, dead) = (format!("{id}-tasks"), format!("{id}-dead-letters"));
     let completed = events_of(&kafka, &tasks, "completed");
     assert_eq!(completed.len(), TASKS - TASKS / 10);
@@ -142,17 +155,38 @@ fn tasks_are_neither_lost_nor_completed_twice_when_workers_and_front_ends_are_ki
     assert!(letters[0].header("__streams.errors.message").contains("was told to fail"), "{:?}", letters[0]);
 }
 
-/// The command's output.
-fn dlq(kafka: &Kafka, verb: &str, topic: &str, arguments: &[&str]) -> String {
+/// The command's exit code, output and words.
+fn dlq_words(kafka: &Kafka, verb: &str, topic: &str, arguments: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(program());
     command.args(["dlq", verb, "--bootstrap-server", &kafka.servers, "--topic", topic]).args(arguments);
     let output = command.output().expect("the program starts");
-    assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    let [out, words] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+    (output.status.success(), out, words)
+}
+
+/// The command's output.
+fn dlq(kafka: &Kafka, verb: &str, topic: &str, arguments: &[&str]) -> String {
+    let (success, out, words) = dlq_words(kafka, verb, topic, arguments);
+    assert!(success, "{verb}: {words}");
+    out
+}
+
+/// The orders that a reader of `/events` is told of, until `enough` says so of one.
+fn pushed(service: &Service, mut enough: impl FnMut(&Value) -> bool) -> Value {
+    let mut stream = until("it answers", || TcpStream::connect(&service.address).ok());
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
+    write!(stream, "GET /events HTTP/1.0\r\nhost: it\r\n\r\n").expect("asks");
+    let pushed = BufReader::new(stream).lines().find_map(|line| {
+        let line = line.expect("a change is pushed");
+        serde_json::from_str(line.strip_prefix("data:")?).ok().filter(&mut enough)
+    });
+    pushed.expect("it is pushed")
 }
 
 #[test]
 fn read_models_are_served_and_pushed_and_what_is_no_record_changes_only_a_counter_and_the_dead_letters() {
+    /// More than one answer about rows has.
+    const MANY: usize = 1_050;
     let Some(kafka) = Kafka::given() else { return };
     let (id, folder) = (unique("orders"), tempfile::tempdir().expect("a folder"));
     let topic = |name: &str| format!("{id}-{name}");
@@ -172,34 +206,40 @@ fn read_models_are_served_and_pushed_and_what_is_no_record_changes_only_a_counte
         order["customer"]["name"] == "Ada" && order["total_cents"] == 19_600
     });
 
-    // What is no record, in each topic; also JSON that is something else.
-    for (name, value) in [("customers", "no JSON"), ("commands", "{\"command\":"), ("events", "{\"event\":\"flown\"}")]
-    {
-        kafka.send(&topic(name), [Message::new("o1", value, 5)]);
+    // What is no record, in each topic: no JSON, JSON that is something else, bytes that are no text, and one so large that its
+    // dead letter is too large.
+    let no_key = Message { key: Some(vec![0xff]), ..Message::new("", "{\"event\":\"shipped\"}", 5) };
+    let faults = [
+        ("customers", Message::new("o1", "no JSON", 5)),
+        ("commands", Message::new("o1", "{\"command\":", 5)),
+        ("events", Message::new("o1", "{\"event\":\"flown\"}", 5)),
+        ("customers", Message::new("c1", [0xff, 0x1b], 6)),
+        ("events", no_key),
+        ("commands", Message::new("o1", vec![b'x'; 999_900], 5)),
+    ];
+    let count = faults.len();
+    for (name, fault) in faults {
+        kafka.send(&topic(name), [fault]);
     }
     let dead = topic("dead-letters");
-    kafka.counter(&dead).reach(3);
+    kafka.counter(&dead).reach(count as i64);
     until("the counter says so", || {
         let text = super::on_kafka::program::get(&one.address, "/metrics").1;
         let lines = text.lines().filter(|line| line.starts_with("watersmeet_records_dead_lettered_total"));
         let sum: f64 = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum();
-        (sum == 3.0).then_some(())
+        (sum == count as f64).then_some(())
     });
     assert_eq!(shows(&one, "the order", &|_| true), order, "nothing else has changed");
 
     // Pushed as it changes, also what another instance has.
     let mut two = Service::start(&kafka, "read_models", &id, &folder.path().join("two"));
-    let mut stream = until("the second one answers", || TcpStream::connect(&two.address).ok());
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-    write!(stream, "GET /events HTTP/1.0\r\nhost: two\r\n\r\n").expect("asks");
-    let mut lines = BufReader::new(stream).lines();
-    command(&one, json!({ "command": "ship" }));
-    let pushed = lines.find_map(|line| {
-        let line = line.expect("a change is pushed");
-        let order: Value = serde_json::from_str(line.strip_prefix("data:")?).ok()?;
-        (order["status"] == "shipped").then_some(order)
+    let shipped = std::thread::scope(|scope| {
+        let shipped = scope.spawn(|| pushed(&two, |order| order["status"] == "shipped"));
+        until("the second one has begun", || two.ask("GET", "/orders/o1", &Value::Null).ok());
+        command(&one, json!({ "command": "ship" }));
+        shipped.join().expect("it is pushed")
     });
-    assert_eq!(pushed.expect("it is pushed")["customer"]["city"], "London");
+    assert_eq!(shipped["customer"]["city"], "London");
 
     // Killed, and there again.
     one.kill();
@@ -210,17 +250,37 @@ fn read_models_are_served_and_pushed_and_what_is_no_record_changes_only_a_counte
     shows(&two, "the same from the other one", &rejected);
     let totals = one.until("GET", "/customers/c1/totals", &Value::Null, 200);
     assert_eq!((&totals["shipped"], &totals["turnover_cents"]), (&json!(1), &json!(19_600)), "{totals}");
+    // Who begins to listen is told of all orders.
+    let place = |n: usize| Message::new(&format!("many {n}"), r#"{"command":"place","customer":"c1"}"#, 7);
+    kafka.send(&topic("commands"), (0..MANY).map(place));
+    until("all orders are there", || {
+        let (_, orders) = one.ask("GET", &format!("/orders?limit={}", 2 * MANY), &Value::Null).ok()?;
+        (orders["orders"].as_array()?.len() == MANY + 1).then_some(())
+    });
+    let mut told = BTreeSet::new();
+    pushed(&two, |order| {
+        told.insert(order["id"].to_string());
+        told.len() == MANY + 1
+    });
+    assert_eq!(one.until("GET", "/orders/many%207", &Value::Null, 200)["id"], "many 7");
     two.kill();
 
     // What the dead letters say, and back with one of them to a topic that takes it.
     let list = dlq(&kafka, "list", &dead, &[]);
-    assert_eq!(list.lines().count(), 3, "{list}");
+    assert_eq!(list.lines().count(), count, "{list}");
     for name in ["customers", "commands", "events"] {
         assert!(list.contains(&topic(name)), "{list}");
     }
     let found = dlq(&kafka, "list", &dead, &["--json", "--contains", "flown"]);
     let found: Value = serde_json::from_str(found.trim()).expect("one object");
     let at = found["at"].as_str().expect("a place");
+    let binary = dlq(&kafka, "list", &dead, &["--json", "--contains", "0xff1b"]);
+    assert!(binary.contains(r#""value":{"hex":"ff1b"}"#), "{binary}");
+    let short = dlq(&kafka, "list", &dead, &["--json", "--from-topic", &topic("commands")]);
+    let short = short.lines().find(|line| line.contains(r#""value":null"#)).expect("one without its value");
+    let short: Value = serde_json::from_str(short).expect("an object");
+    let (sent, _, words) = dlq_words(&kafka, "replay", &dead, &[short["at"].as_str().expect("a place")]);
+    assert!(!sent && words.contains("value (999900 bytes)") && words.contains(&topic("commands")), "{words}");
     let shown = dlq(&kafka, "show", &dead, &[at]);
     assert!(shown.contains("flown") && shown.contains("__streams.errors.exception"), "{shown}");
     kafka.create(&topic("mended"), 1, &[]);

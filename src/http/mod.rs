@@ -6,6 +6,7 @@ mod client;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod probes;
+mod reply;
 mod routes;
 mod stores;
 

@@ -1,5 +1,6 @@
 //! One function from request to answer; the server around it only carries bytes.
 
+use super::reply::{JSON, line, reply};
 use super::{View, probes, stores};
 use crate::metrics;
 use serde_json::json;
@@ -20,7 +21,6 @@ const PAGE: &str = concat!(
 const PATHS: [&str; 8] = ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics", "/topology", "/stores"];
 const FORMATS: [&str; 4] = ["text", "mermaid", "dot", "json"];
 
-pub(super) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The page carries its own script and styles, and talks to nobody but this server.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
@@ -45,12 +45,14 @@ pub(super) fn answer(view: &dyn View, method: &Method, path: &str, query: &str) 
         "/startupz" => probe(&probes::started(&view.status())),
         "/metrics" => reply(StatusCode::OK, metrics::CONTENT_TYPE, view.metrics_text()),
         "/topology" => topology(view, query),
-        path if path == "/stores" || path.starts_with("/stores/") => stores::answer(view.stores(), path, query),
+        path if path == "/stores" || path.starts_with("/stores/") => {
+            view.stores().map_or_else(|| nothing_at(path), |stores| stores::answer(&stores, path, query))
+        }
         _ => nothing_at(path),
     }
 }
 
-pub(super) fn nothing_at(path: &str) -> Response<String> {
+fn nothing_at(path: &str) -> Response<String> {
     let body = json!({ "error": format!("there is nothing at {path}"), "paths": PATHS });
     reply(StatusCode::NOT_FOUND, JSON, line(&body))
 }
@@ -89,21 +91,4 @@ fn topology(view: &dyn View, query: &str) -> Response<String> {
 
 fn code(ok: bool) -> StatusCode {
     if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
-}
-
-pub(super) fn line(body: &impl serde::Serialize) -> String {
-    let mut line = serde_json::to_string(body).expect("the answers have only string keys");
-    line.push('\n');
-    line
-}
-
-/// Whatever is told here is true only now, so nobody may keep it.
-pub(super) fn reply(code: StatusCode, content_type: &'static str, body: String) -> Response<String> {
-    Response::builder()
-        .status(code)
-        .header("content-type", content_type)
-        .header("cache-control", "no-store")
-        .header("x-content-type-options", "nosniff")
-        .body(body)
-        .expect("the headers are valid constants")
 }

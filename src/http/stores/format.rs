@@ -3,29 +3,10 @@
 //! A store's bytes are what its serdes make of the types; the types themselves are not known here. What the serdes say of
 //! their bytes is used, else what the request says, else what the bytes look like.
 
-use super::parameters::{Parameters, wrong};
+use super::parameters::Parameters;
 use crate::error::{Error, Kind, Result};
 use crate::serdes::Format;
 use serde_json::{Value, json};
-
-const NAMES: [(&str, Format); 9] = [
-    ("text", Format::Text),
-    ("json", Format::Json),
-    ("boolean", Format::Boolean),
-    ("short", Format::Short),
-    ("int", Format::Int),
-    ("long", Format::Long),
-    ("float", Format::Float),
-    ("double", Format::Double),
-    ("hex", Format::Bytes),
-];
-
-/// The format of this name.
-pub(super) fn named(parameter: &str, name: &str) -> Result<Format> {
-    let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
-    let names = || NAMES.map(|(name, _)| name).join(", ");
-    found.ok_or_else(|| wrong(parameter, name, &format!("one of {}", names())))
-}
 
 /// The bytes that `text` stands for.
 fn bytes(format: Format, text: &str) -> Option<Vec<u8>> {

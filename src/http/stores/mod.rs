@@ -5,7 +5,7 @@ mod parameters;
 mod rows;
 
 use super::client;
-use super::routes::{self, JSON};
+use super::reply::{JSON, line, reply};
 use crate::error::{Error, Kind};
 use crate::runtime::queries::{Answer, StoreBytes, Stores, kind_name};
 use crate::state::query::{Level, Query};
@@ -18,29 +18,23 @@ use warp::http::{HeaderValue, Response, StatusCode};
 /// As long as a stream thread of another instance is waited for there, and a bit.
 const ANSWER_MAX: std::time::Duration = std::time::Duration::from_secs(3);
 
-/// The answer to a request for `path`, which begins with `/stores`.
-pub(super) fn answer(stores: Option<Stores>, path: &str, query: &str) -> Response<String> {
-    let Some(stores) = stores else { return routes::nothing_at(path) };
+/// The answer to a request for `path`, which is `/stores` or begins with `/stores/`.
+pub(super) fn answer(stores: &Stores, path: &str, query: &str) -> Response<String> {
     let request = Parameters::parse(query).and_then(|parameters| {
         let rest = path.strip_prefix("/stores").unwrap_or_default();
-        match rest.strip_prefix('/').filter(|rest| !rest.is_empty()) {
-            None if rest.is_empty() || rest == "/" => Ok(list(&stores)),
-            None => Ok(routes::nothing_at(path)),
-            Some(rest) => {
-                let (name, key) = rest.split_once('/').map_or((rest, None), |(name, key)| (name, Some(key)));
-                let name = parameters::decode(name, false)?;
-                let store = stores.store(&name)?.level(parameters.level);
-                let store = match &parameters.after_record {
-                    Some(record) => store.after(record),
-                    None => store,
-                };
-                let formats = Formats::new(&parameters, store.formats());
-                let request = Request { formats, store, parameters: &parameters, path, query };
-                match key {
-                    Some(key) => request.key(&parameters::decode(key, false)?),
-                    None => request.rows(),
-                }
-            }
+        let Some(rest) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else { return Ok(list(stores)) };
+        let (name, key) = rest.split_once('/').map_or((rest, None), |(name, key)| (name, Some(key)));
+        let name = parameters::decode(name, false)?;
+        let store = stores.store(&name)?.level(parameters.level);
+        let store = match &parameters.after_record {
+            Some(record) => store.after(record),
+            None => store,
+        };
+        let formats = Formats::new(&parameters, store.formats());
+        let request = Request { formats, store, parameters: &parameters, path, query };
+        match key {
+            Some(key) => request.key(&parameters::decode(key, false)?),
+            None => request.rows(),
         }
     });
     request.unwrap_or_else(|error| failed(&error))
@@ -100,7 +94,7 @@ impl Request<'_> {
             body.insert("error".into(), json!("there is no row of this key"));
         }
         let code = if nothing { StatusCode::NOT_FOUND } else { StatusCode::OK };
-        routes::reply(code, JSON, routes::line(&Value::Object(body)))
+        reply(code, JSON, line(&Value::Object(body)))
     }
 
     /// Store, instance and level: what every answer begins with.
@@ -129,7 +123,7 @@ impl Request<'_> {
                     self.store.stores().forget_instances();
                 }
                 let code = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
-                let mut response = routes::reply(code, JSON, body);
+                let mut response = reply(code, JSON, body);
                 if code == StatusCode::SERVICE_UNAVAILABLE {
                     retry_later(&mut response);
                 }
@@ -178,7 +172,7 @@ fn list(stores: &Stores) -> Response<String> {
             Err(error) => body["instances_unknown"] = json!(error.to_string()),
         }
     }
-    routes::reply(StatusCode::OK, JSON, routes::line(&body))
+    reply(StatusCode::OK, JSON, line(&body))
 }
 
 fn engine_name(engine: Engine) -> &'static str {
@@ -206,7 +200,7 @@ fn failed(error: &Error) -> Response<String> {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let body = json!({ "error": error.to_string(), "retry": error.is_retriable() });
-    let mut response = routes::reply(code, JSON, routes::line(&body));
+    let mut response = reply(code, JSON, line(&body));
     if error.is_retriable() {
         retry_later(&mut response);
     }

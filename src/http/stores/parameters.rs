@@ -1,6 +1,5 @@
 //! What may stand behind the question mark of `/stores/…`.
 
-use super::format::named;
 use crate::broker::Written;
 use crate::error::{Error, Kind, Result};
 use crate::serdes::Format;
@@ -10,6 +9,19 @@ use crate::state::query::Level;
 const LIMIT: usize = 100;
 /// How many rows one answer may have: it is made in memory.
 const LIMIT_MAX: usize = 10_000;
+
+/// What the formats of keys and values are called.
+const FORMATS: [(&str, Format); 9] = [
+    ("text", Format::Text),
+    ("json", Format::Json),
+    ("boolean", Format::Boolean),
+    ("short", Format::Short),
+    ("int", Format::Int),
+    ("long", Format::Long),
+    ("float", Format::Float),
+    ("double", Format::Double),
+    ("hex", Format::Bytes),
+];
 
 /// The parameters of a request.
 pub(super) struct Parameters {
@@ -87,8 +99,8 @@ impl Parameters {
             "from_ms" => self.from_ms = Some(number(name, &value)?),
             "to_ms" => self.to_ms = Some(number(name, &value)?),
             "as_of_ms" => self.as_of_ms = Some(number(name, &value)?),
-            "key" => self.key_format = Some(named(name, &value)?),
-            "value" => self.value_format = Some(named(name, &value)?),
+            "key" => self.key_format = Some(format(name, &value)?),
+            "value" => self.value_format = Some(format(name, &value)?),
             _ => {
                 return Err(Error::new(Kind::User, format!("there is no parameter {name}")).hint(
                     "use level, scope, partition, limit, from, to, after, prefix, after_record, from_ms, to_ms, as_of_ms, key, value",
@@ -99,7 +111,7 @@ impl Parameters {
     }
 }
 
-pub(super) fn wrong(name: &str, value: &str, wanted: &str) -> Error {
+fn wrong(name: &str, value: &str, wanted: &str) -> Error {
     Error::new(Kind::User, format!("{name}={value} is not {wanted}"))
 }
 
@@ -126,6 +138,13 @@ pub(super) fn decode(text: &str, query: bool) -> Result<String> {
         }
     }
     String::from_utf8(bytes).map_err(|_| malformed())
+}
+
+/// The format of this name.
+fn format(parameter: &str, name: &str) -> Result<Format> {
+    let found = FORMATS.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
+    let names = || FORMATS.map(|(name, _)| name).join(", ");
+    found.ok_or_else(|| wrong(parameter, name, &format!("one of {}", names())))
 }
 
 #[cfg(test)]

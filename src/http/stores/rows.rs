@@ -4,7 +4,7 @@ use super::format::Formats;
 use super::parameters::Parameters;
 use super::{ANSWER_MAX, Request, client, failed};
 use crate::error::{Error, Kind, Result};
-use crate::http::routes::{self, JSON};
+use crate::http::reply::{JSON, line, reply};
 use crate::queries::behind_prefix;
 use crate::runtime::queries::Answer;
 use crate::state::query::{Found, KeyRange, Query};
@@ -104,7 +104,7 @@ impl Request<'_> {
         if let Some(next) = next {
             body.insert("after".into(), json!(next));
         }
-        Ok(routes::reply(StatusCode::OK, JSON, routes::line(&Value::Object(body))))
+        Ok(reply(StatusCode::OK, JSON, line(&Value::Object(body))))
     }
 
     fn bounds(&self) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {

@@ -63,11 +63,10 @@ pub struct At {
 ///     .key("num.stream.threads")
 ///     .hint("set it to 1 or more");
 /// assert_eq!(error.to_string(), "num.stream.threads: is 0, but at least one thread is needed. Next: set it to 1 or more");
+/// assert_eq!(format!("{error:?}"), format!("{error} (Config)"), "what a `main` that returns it prints");
 /// ```
-#[derive(Debug)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: Kind,
     what: Cow<'static, str>,
@@ -172,6 +171,13 @@ impl fmt::Display for Error {
             write!(f, ". Next: {hint}")?;
         }
         Ok(())
+    }
+}
+
+/// As it is for people, since that is how a `main` that returns it ends.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({:?})", self.0.kind)
     }
 }
 

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use warp::Filter;
 use watersmeet::broker::{Broker, NewTopic};
 use watersmeet::clock::SystemClock;
@@ -102,18 +102,17 @@ impl Place {
     pub fn create_topics(&self, names: &[&String], partitions: i32) -> Result {
         let new = |name: &&String| NewTopic { name: (*name).clone(), partitions, replication: -1, config: Vec::new() };
         let topics: Vec<NewTopic> = names.iter().map(new).collect();
-        let mut admin = self.broker(&self.config)?.admin()?;
-        admin.create_topics(&topics)?;
-        // Not every broker knows of them at once.
         let names: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while admin.topics(&names)?.iter().any(Option::is_none) {
-            if Instant::now() > deadline {
-                return Err(Error::new(Kind::Broker, "topics that were created are not there after 30 s"));
+        let mut admin = self.broker(&self.config)?.admin()?;
+        loop {
+            match admin.create_topics(&topics).and_then(|()| admin.topics(&names)) {
+                Ok(found) if found.iter().all(Option::is_some) => return Ok(()),
+                // Not every broker knows of them at once.
+                Ok(_) => std::thread::park_timeout(Duration::from_millis(20)),
+                Err(error) if error.is_retriable() => eprintln!("waiting for Kafka: {error}"),
+                Err(error) => return Err(error),
             }
-            std::thread::park_timeout(Duration::from_millis(20));
         }
-        Ok(())
     }
 
     /// What makes the clients of an application with these settings.

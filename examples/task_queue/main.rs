@@ -12,6 +12,7 @@ mod worker;
 
 use common::Place;
 use std::sync::Arc;
+use warp::Filter;
 use watersmeet::config::Policy;
 use watersmeet::error::Kind;
 use watersmeet::prelude::*;
@@ -23,31 +24,37 @@ fn main() -> Result<()> {
     // Everything that happens to tasks; and those that have failed for good, with records that are no events.
     let (tasks, dead_letters) = (place.topic("tasks"), place.topic("dead-letters"));
     place.create_topics(&[&tasks, &dead_letters], PARTITIONS)?;
-    // Both parts unless one is asked for: TASK_QUEUE_PARTS=front or TASK_QUEUE_PARTS=workers.
-    let parts = std::env::var("TASK_QUEUE_PARTS").unwrap_or_default();
+    let (works, answers) = parts()?;
 
-    let runtime = work_thread()?;
     let mut clients = Vec::new();
-    if parts != "front" {
+    if works {
         let builder = StreamsBuilder::new();
-        worker::add(&builder, &tasks, &dead_letters, worker::Settings::default(), runtime, work::work());
-        let mut config = with_dead_letters(place.exactly_once(), &dead_letters);
+        worker::add(&builder, &tasks, &dead_letters, worker::Settings::default(), work_thread()?, work::work());
+        let mut config = place.exactly_once();
         config.application_id += "-workers";
+        // What is no event goes to the dead letters, and is counted.
+        config.errors.deserialization = Policy::DeadLetter;
+        config.errors.dead_letter_topic = Some(dead_letters);
         // Nobody asks the workers.
         config.application_server = None;
         clients.push(Arc::new(place.start(builder.build()?, config)?));
     }
-    if parts != "workers" {
+    if answers {
         let builder = StreamsBuilder::new();
         front::add(&builder, &tasks);
-        let mut config = with_dead_letters(place.config.clone(), &dead_letters);
+        let mut config = place.config.clone();
         config.application_id += "-front";
+        // The workers have seen to what is no event.
+        config.errors.deserialization = Policy::Continue;
         // What a worker has not committed has not happened.
         config.consumer.push(("isolation.level".into(), "read_committed".into()));
         let streams = Arc::new(place.start(builder.build()?, config)?);
         place.serve(front::Front::new(streams.clone(), &tasks)?.routes(clients.first().cloned()), async {})?;
         println!("http://{}/  (POST /enqueue, GET /task/{{id}}?wait=5s, GET /health)", place.address());
         clients.push(streams);
+    } else if let [workers] = &clients[..] {
+        place.serve(common::library(workers.clone(), None).recover(common::rejected).unify(), async {})?;
+        println!("http://{}/  (the workers' page, /health, /metrics)", place.address());
     }
     let code = common::run(&clients)?;
     drop(clients);
@@ -64,9 +71,14 @@ fn work_thread() -> Result<tokio::runtime::Handle> {
     Ok(handle)
 }
 
-/// What is no event goes to the dead letters, and is counted.
-fn with_dead_letters(mut config: Config, topic: &str) -> Config {
-    config.errors.deserialization = Policy::DeadLetter;
-    config.errors.dead_letter_topic = Some(topic.into());
-    config
+/// Whether workers run here, and the front end: both unless one is asked for.
+fn parts() -> Result<(bool, bool)> {
+    match std::env::var("TASK_QUEUE_PARTS").unwrap_or_default().as_str() {
+        "" => Ok((true, true)),
+        "workers" => Ok((true, false)),
+        "front" => Ok((false, true)),
+        other => Err(Error::new(Kind::Config, format!("{other:?} is no part"))
+            .key("TASK_QUEUE_PARTS")
+            .hint("front or workers")),
+    }
 }

@@ -113,6 +113,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("tantivy", "search/embedded/"),
     ("hyper", "search/opensearch/"),
     ("ureq", "http/"),
+    ("native_tls", "search/opensearch/"),
     ("clap", "bin/"),
     ("tracing_subscriber", "bin/"),
 ];

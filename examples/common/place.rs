@@ -4,6 +4,7 @@
 
 use clap::Parser;
 use std::convert::Infallible;
+use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ impl Place {
                 tracing_subscriber::EnvFilter::try_from_env("WATERSMEET_LOG")
                     .unwrap_or_else(|_| "warn,warp=off".into()),
             )
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
             .init();
         let options = Options::parse();

@@ -1,6 +1,6 @@
 //! The search API and the page.
 
-use crate::common::{self, Answer, Place, failed, refuse, reply};
+use crate::common::{self, Answer, failed, refuse, reply};
 use crate::pipeline::{Index, Pipeline};
 use crate::reindex::Reindexes;
 use serde_json::{Map, Value, json};
@@ -48,11 +48,10 @@ impl Api {
         streams: Arc<Streams>,
         engine: Arc<dyn SearchEngine>,
         pipeline: Arc<Pipeline>,
-        place: Arc<Place>,
+        reindexes: Reindexes,
     ) -> Result<Self> {
         let producer = |index: &Index| Ok((index.name.clone(), streams.producer(&index.topic, Produced::json())?));
         let producers = pipeline.indexes.iter().map(producer).collect::<Result<_>>()?;
-        let reindexes = Reindexes::new(place, engine.clone());
         Ok(Self(Arc::new(Inner { streams, engine, pipeline, producers, reindexes, clock: SystemClock::shared() })))
     }
 
@@ -171,7 +170,9 @@ impl Api {
 
     fn reindex(&self, name: &str) -> Answer {
         match self.index(name) {
-            Ok(index) if self.0.reindexes.begin(index) => reply(StatusCode::ACCEPTED, &self.0.reindexes.progress(name)),
+            Ok(index) if self.0.reindexes.begin(index, None) => {
+                reply(StatusCode::ACCEPTED, &self.0.reindexes.progress(name))
+            }
             Ok(_) => refuse(StatusCode::CONFLICT, format!("{name} is being filled anew already: GET /reindex/{name}")),
             Err(refusal) => *refusal,
         }
@@ -232,14 +233,11 @@ fn read_document(index: &Index, body: &[u8], now_ms: i64) -> Result<(String, Val
     if document.get(name).and_then(Value::as_str).is_none_or(|text| text.trim().is_empty()) {
         return Err(bad(format!("{name:?} is missing, or is no text, or is empty")));
     }
-    let number = document.get(&index.popularity).is_none_or(|value| value.is_null() || value.is_number());
-    if !number {
-        return Err(bad(format!("{:?} is no number", index.popularity)));
+    let date = document.entry(&index.latest).or_insert(Value::Null);
+    if date.is_null() {
+        *date = json!(now_ms);
     }
-    let date = document.entry(&index.latest).or_insert_with(|| json!(now_ms));
-    if !(date.is_i64() || date.as_str().is_some_and(is_date)) {
-        return Err(bad(format!("{:?} is neither milliseconds since 1970 nor text such as 2026-01-31", index.latest)));
-    }
+    index.schema().check(&document).map_err(bad)?;
     let id = match document.get("id") {
         None => format!("{:016x}", RandomState::new().hash_one(now_ms)),
         Some(Value::String(id)) if (1..=512).contains(&id.len()) => id.clone(),
@@ -247,18 +245,4 @@ fn read_document(index: &Index, body: &[u8], now_ms: i64) -> Result<(String, Val
     };
     document.entry("id").or_insert_with(|| json!(id));
     Ok((id, Value::Object(document)))
-}
-
-/// A day, alone or with a time.
-fn is_date(text: &str) -> bool {
-    let (day, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
-    let mut parts = day.split('-').map(|part| part.parse::<u16>().ok());
-    let (year, month, date) = (parts.next().flatten(), parts.next().flatten(), parts.next().flatten());
-    day.len() == 10
-        && year.is_some()
-        && month.is_some_and(|m| (1..=12).contains(&m))
-        && date.is_some_and(|d| (1..=31).contains(&d))
-        && parts.next().is_none()
-        && time.len() >= 9
-        && (time.ends_with('Z') || time.contains(['+', '-']))
 }

@@ -10,7 +10,8 @@ mod reindex;
 mod samples;
 
 use common::Place;
-use pipeline::Pipeline;
+use pipeline::{Index, Pipeline};
+use reindex::Reindexes;
 use std::sync::Arc;
 use std::time::Duration;
 use watersmeet::config::Policy;
@@ -28,7 +29,7 @@ fn main() -> Result<()> {
     // Topics of the embedded Kafka begin anew with each start, and so must the engine's own folder.
     let fresh = place.is_embedded().then(|| place.config.state_dir.join("indexes"));
     let engine = pipeline.engine(fresh)?;
-    prepare(&*engine, &pipeline)?;
+    let begun = prepare(&*engine, &pipeline)?;
     place.create_topics(&pipeline.topics(), PARTITIONS)?;
     place.create_topics(&[&DEAD_LETTERS.to_owned()], 1)?;
 
@@ -36,7 +37,11 @@ fn main() -> Result<()> {
     if place.is_embedded() || std::env::var("SEARCH_PIPELINE_SAMPLES").is_ok() {
         samples::send(&streams, &pipeline)?;
     }
-    let api = api::Api::new(streams.clone(), engine, pipeline, place.clone())?;
+    let reindexes = Reindexes::new(place.clone(), engine.clone());
+    for (index, new) in begun {
+        reindexes.begin(&index, Some(new));
+    }
+    let api = api::Api::new(streams.clone(), engine, pipeline, reindexes)?;
     place.serve(api.routes(), async {})?;
     println!("http://{}/  (GET /v1/api/search/{{index}}?query=, POST /index/{{index}})", place.address());
     let code = common::run(&[streams])?;
@@ -76,29 +81,37 @@ fn config(place: &Place) -> Config {
     config
 }
 
-/// Sees to it that each name is an alias of an index: so a new index can take the place of the old one.
-fn prepare(engine: &dyn SearchEngine, pipeline: &Pipeline) -> Result {
+/// Sees to it that each name is an alias of an index: so a new index can take the place of the old one. Returns those where one
+/// has, that may not be complete: the process was killed at the switch.
+fn prepare(engine: &dyn SearchEngine, pipeline: &Pipeline) -> Result<Vec<(Index, String)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Error::new(watersmeet::error::Kind::Internal, "no runtime").source(e))?;
     runtime.block_on(async {
+        let mut incomplete = Vec::new();
         for index in &pipeline.indexes {
-            while let Err(error) = prepare_one(engine, index).await {
-                if !error.is_retriable() {
-                    return Err(error.into_error());
+            let begun = loop {
+                match prepare_one(engine, index).await {
+                    Ok(begun) => break begun,
+                    Err(error) if error.is_retriable() => eprintln!("waiting for the search engine: {error}"),
+                    Err(error) => return Err(error.into_error()),
                 }
-                eprintln!("waiting for the search engine: {error}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+            };
+            incomplete.extend(begun.map(|begun| (index.clone(), begun)));
         }
-        Ok(())
+        Ok(incomplete)
     })
 }
 
-async fn prepare_one(engine: &dyn SearchEngine, index: &pipeline::Index) -> Result<(), SearchError> {
-    if engine.alias(&index.name).await?.is_none() {
+async fn prepare_one(engine: &dyn SearchEngine, index: &Index) -> Result<Option<String>, SearchError> {
+    let complete = reindex::complete(&index.name);
+    let Some(current) = engine.alias(&index.name).await? else {
         let first = reindex::numbered(&index.name, 1);
         engine.create_index(&first, &index.schema()).await?;
+        engine.point_alias(&complete, &first).await?;
         engine.point_alias(&index.name, &first).await?;
-    }
-    Ok(())
+        return Ok(None);
+    };
+    let complete = engine.alias(&complete).await?;
+    Ok((complete.as_ref() != Some(&current)).then_some(current))
 }

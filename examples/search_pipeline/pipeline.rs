@@ -22,7 +22,10 @@ pub struct Pipeline {
 #[serde(deny_unknown_fields)]
 struct Engine {
     url: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
     authorization: Option<String>,
+    certificate_authority: Option<PathBuf>,
     folder: Option<PathBuf>,
 }
 
@@ -63,9 +66,9 @@ impl Pipeline {
         };
         let mut pipeline: Self =
             toml::from_str(&text).map_err(|e| Error::new(Kind::Config, format!("the pipeline's file: {e}")))?;
-        if let Some(url) = std::env::var("SEARCH_ENGINE_URL").ok().filter(|url| !url.is_empty()) {
-            pipeline.engine.url = Some(url);
-        }
+        let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        pipeline.engine.url = set("SEARCH_ENGINE_URL").or(pipeline.engine.url);
+        pipeline.engine.password = set("SEARCH_ENGINE_PASSWORD").or(pipeline.engine.password);
         let names: BTreeSet<&str> = pipeline.indexes.iter().map(|index| index.name.as_str()).collect();
         if names.len() < pipeline.indexes.len() || pipeline.indexes.iter().any(|index| index.text.is_empty()) {
             let what = "the pipeline's file: each index has a name of its own and a text field at least";
@@ -88,7 +91,14 @@ impl Pipeline {
     }
 
     fn server(&self, url: &str) -> Result<OpenSearch, SearchError> {
-        let engine = OpenSearch::new(url)?;
+        let mut engine = OpenSearch::new(url)?;
+        if let Some(file) = &self.engine.certificate_authority {
+            let cannot = |e| SearchError::Refused(format!("cannot read {}: {e}", file.display()));
+            engine = engine.certificate_authority(&std::fs::read(file).map_err(cannot)?)?;
+        }
+        if let Some(user) = &self.engine.user {
+            engine = engine.user(user, self.engine.password.as_deref().unwrap_or_default())?;
+        }
         match &self.engine.authorization {
             Some(authorization) => engine.authorization(authorization),
             None => Ok(engine),

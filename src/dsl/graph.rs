@@ -145,6 +145,16 @@ impl Graph {
         above?.into_iter().max()
     }
 
+    /// Whether all that comes from these sources comes from one topic: only then offsets tell what is newer.
+    pub(crate) fn is_one_topic(&self, sources: &[GraphId]) -> bool {
+        let [source] = sources else { return false };
+        match &self.0.borrow().nodes[source.0].role {
+            Role::StreamSource(SelectedTopics::Named(names), _) => names.len() == 1,
+            Role::StreamSource(SelectedTopics::Matching(_), _) => false,
+            _ => true,
+        }
+    }
+
     pub(crate) fn name(&self, node: GraphId) -> String {
         self.0.borrow().nodes[node.0].name.clone()
     }

@@ -70,9 +70,10 @@ impl<K: 'static, V: 'static> IndexInto<K, V> {
     }
 
     /// Takes the documents' versions from the records' timestamps: of two records of one key that with the later timestamp
-    /// wins, then that with the larger offset. For streams that come from several topics, whose offsets do not compare.
+    /// wins; of equal timestamps that with the larger offset or, where the stream comes from several topics, the one that is
+    /// written last. For such streams, as their offsets do not compare, and where late records shall not count.
     pub fn version_by_timestamp(mut self) -> Self {
-        self.version = Version::Timestamp;
+        self.version = Version::Timestamp { then_offset: true };
         self
     }
 
@@ -129,7 +130,9 @@ impl<K: Data, V: Data + Serialize> KStream<K, V> {
     ///
     /// The offset that is committed is that of the first record whose document is not acknowledged, so a crash loses none and
     /// repeats some. Every write has a version, and the engine keeps the largest: a repeated or late write never puts an
-    /// older document over a newer one. The index ends as if each record had been written once.
+    /// older document over a newer one. The index ends as if each record had been written once. That holds for both
+    /// guarantees: the engine is no part of a transaction, so searches may see a document before its record is committed,
+    /// and where a transaction is aborted, the document that comes of its record the next time takes its place.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -158,9 +161,13 @@ impl<K: Data, V: Data + Serialize> KStream<K, V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn index_into(&self, into: IndexInto<K, V>) {
-        let IndexInto { engine, index, id, version, limits, name } = into;
+        let IndexInto { engine, index, id, mut version, limits, name } = into;
         let name = self.graph.name_or(name.as_deref(), "KSTREAM-INDEX");
-        if matches!(version, Version::Offset) && self.sources.len() > 1 {
+        let offsets_compare = self.graph.is_one_topic(&self.sources);
+        if let Version::Timestamp { then_offset } = &mut version {
+            *then_offset = offsets_compare;
+        }
+        if matches!(version, Version::Offset) && !offsets_compare {
             let what = format!("the documents of {index:?} come from several topics, whose offsets do not compare");
             let hint = "take their versions from timestamps (version_by_timestamp), or write to a topic and index that";
             self.graph.fail(Error::new(Kind::Topology, what).node(&name).hint(hint));

@@ -15,6 +15,7 @@ use crate::record::{Record, Timestamp};
 use crate::search::bulk::{Written, write_all};
 use crate::search::{Operation, SearchEngine, SearchError};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,8 +30,11 @@ const TIE_BITS: u32 = 20;
 pub(crate) enum Version<K, V> {
     /// The record's offset: the last record of a key in its topic wins.
     Offset,
-    /// The record's timestamp, then its offset.
-    Timestamp,
+    /// The record's timestamp. Of equal ones the larger offset is newer, where offsets compare.
+    Timestamp {
+        /// They do: the records come from one topic.
+        then_offset: bool,
+    },
     /// What this makes of the record; not negative.
     By(Arc<dyn Fn(&K, &V) -> i64 + Send + Sync>),
 }
@@ -39,7 +43,7 @@ impl<K, V> Clone for Version<K, V> {
     fn clone(&self) -> Self {
         match self {
             Version::Offset => Version::Offset,
-            Version::Timestamp => Version::Timestamp,
+            Version::Timestamp { then_offset } => Version::Timestamp { then_offset: *then_offset },
             Version::By(by) => Version::By(by.clone()),
         }
     }
@@ -51,7 +55,9 @@ impl<K, V> Version<K, V> {
         let offset = origin.map(|origin| origin.raw.meta.offset);
         match self {
             Version::Offset => offset.map(|offset| offset + 1),
-            Version::Timestamp => Some(by_timestamp(record.timestamp_ms, offset.unwrap_or(0))),
+            Version::Timestamp { then_offset } => {
+                Some(by_timestamp(record.timestamp_ms, offset.filter(|_| *then_offset).unwrap_or(0)))
+            }
             Version::By(by) => Some(by(&record.key, &record.value).max(0)),
         }
     }
@@ -101,9 +107,8 @@ pub(crate) struct Indexer<K, V> {
 /// Documents that wait, and those that are under way.
 #[derive(Default)]
 struct Lane {
-    operations: Vec<Operation>,
-    /// Of each of them, where it comes from.
-    origins: Vec<Origin>,
+    collected: VecDeque<(Operation, Origin)>,
+    /// How many bytes these have.
     bytes: usize,
     /// When the first of them came.
     since_ms: Timestamp,
@@ -127,7 +132,24 @@ struct Origin {
 
 impl Lane {
     fn is_full(&self, limits: &Limits) -> bool {
-        self.operations.len() >= limits.documents || self.bytes >= limits.bytes
+        self.collected.len() >= limits.documents || self.bytes >= limits.bytes
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.collected.iter().map(|(operation, _)| operation.len_bytes()).sum();
+    }
+
+    /// What one request may have of it: one document at least.
+    fn take_request(&mut self, limits: &Limits) -> (Vec<Operation>, Vec<Origin>) {
+        let mut bytes = 0;
+        let fits = |(operation, _): &&(Operation, Origin)| {
+            bytes += operation.len_bytes();
+            bytes <= limits.bytes
+        };
+        let count = self.collected.iter().take(limits.documents).take_while(fits).count().max(1);
+        let request = self.collected.drain(..count).unzip();
+        self.count_bytes();
+        request
     }
 }
 
@@ -155,14 +177,14 @@ impl<K: 'static, V: 'static> Indexer<K, V> {
         id.hash(&mut hasher);
         let count = self.lanes.len() as u64;
         let lane = &mut self.lanes[(hasher.finish() % count) as usize];
-        if lane.operations.is_empty() {
+        if lane.collected.is_empty() {
             lane.since_ms = cx.now_ms;
         }
         let operation = Operation { id, version, document };
         lane.bytes += operation.len_bytes();
-        lane.operations.push(operation);
         let seen = cx.seen(record.timestamp_ms, &record.headers);
-        lane.origins.push(Origin { context: cx.current.clone(), seen, hold: Some(cx.holds.hold()) });
+        lane.collected
+            .push_back((operation, Origin { context: cx.current.clone(), seen, hold: Some(cx.holds.hold()) }));
         self.start(cx);
         Ok(())
     }
@@ -188,12 +210,11 @@ impl<K: 'static, V: 'static> Indexer<K, V> {
         let mut full = false;
         for lane in &mut self.lanes {
             let due = || lane.is_full(limits) || cx.holds.draining || now_ms - lane.since_ms >= linger_ms;
-            if lane.sent.is_none() && !lane.operations.is_empty() && due() {
+            if lane.sent.is_none() && !lane.collected.is_empty() && due() {
                 let number = self.next;
                 self.next += 1;
-                lane.bytes = 0;
-                let (operations, target) = (std::mem::take(&mut lane.operations), self.target.clone());
-                lane.sent = Some(Sent { number, origins: std::mem::take(&mut lane.origins) });
+                let ((operations, origins), target) = (lane.take_request(limits), self.target.clone());
+                lane.sent = Some(Sent { number, origins });
                 self.in_flight.start(number, async move { write(&target, operations).await });
             }
             full |= lane.is_full(limits);
@@ -274,12 +295,8 @@ impl<K: 'static, V: 'static> Work for Indexer<K, V> {
             gone
         };
         for lane in &mut self.lanes {
-            let stay: Vec<bool> = lane.origins.iter_mut().map(|origin| !give_up(origin)).collect();
-            let mut which = stay.iter();
-            lane.origins.retain(|_| which.next() == Some(&true));
-            let mut which = stay.iter();
-            lane.operations.retain(|_| which.next() == Some(&true));
-            lane.bytes = lane.operations.iter().map(Operation::len_bytes).sum();
+            lane.collected.retain_mut(|(_, origin)| !give_up(origin));
+            lane.count_bytes();
             // A request with records of others as well goes on: its versions see to it that it does no harm.
             if let Some(sent) = &mut lane.sent {
                 let given_up = sent.origins.iter_mut().filter_map(|origin| give_up(origin).then_some(())).count();
@@ -293,7 +310,7 @@ impl<K: 'static, V: 'static> Work for Indexer<K, V> {
     }
 
     fn under_way(&self) -> (usize, usize) {
-        (self.in_flight.len(), self.lanes.iter().map(|lane| lane.operations.len()).sum())
+        (self.in_flight.len(), self.lanes.iter().map(|lane| lane.collected.len()).sum())
     }
 }
 

@@ -3,13 +3,14 @@
 
 use super::{Operation, Outcome, SearchEngine, SearchError};
 pub use crate::backoff::Backoff;
+use std::collections::HashMap;
 
 /// What became of the operations of one bulk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// How many are in the index now that were not before.
     pub written: u64,
-    /// How many the engine had already, or had newer.
+    /// How many the engine had newer.
     pub stale: u64,
     /// How many requests had to be made again.
     pub retries: u64,
@@ -87,8 +88,22 @@ pub async fn write_all(
 fn sort_out(done: &mut Written, part: &mut Part, outcomes: Vec<Outcome>) -> Option<String> {
     let (mut left, mut reason) = (Part::default(), None);
     let written = std::mem::take(part);
-    for ((operation, place), outcome) in written.operations.into_iter().zip(written.places).zip(outcomes) {
+    // One that comes again after a later one of its id would take that one's place, where their versions are equal.
+    let mut superseded = vec![false; outcomes.len()];
+    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Busy(_))) {
+        let mut later = HashMap::new();
+        for (i, operation) in written.operations.iter().enumerate().rev() {
+            match &outcomes[i] {
+                Outcome::Written => drop(later.entry(&operation.id).or_insert(operation.version)),
+                Outcome::Busy(_) => superseded[i] = later.get(&operation.id).is_some_and(|v| *v >= operation.version),
+                _ => {}
+            }
+        }
+    }
+    let all = written.operations.into_iter().zip(written.places).zip(outcomes).zip(superseded);
+    for (((operation, place), outcome), superseded) in all {
         match outcome {
+            Outcome::Busy(_) if superseded => done.stale += 1,
             Outcome::Written => done.written += 1,
             Outcome::Stale => done.stale += 1,
             Outcome::Refused(why) => done.refused.push((place, why)),
@@ -179,6 +194,16 @@ mod tests {
         let done = write(&script, &["a", "b", "c"]).unwrap();
         assert_eq!(done, Written { written: 1, stale: 1, retries: 3, refused: vec![(1, "no date".into())] });
         assert_eq!(*script.seen.lock().unwrap(), [vec!["a", "b", "c"], vec!["a", "c"], vec!["a", "c"], vec!["c"]]);
+    }
+
+    #[test]
+    fn what_was_not_taken_does_not_come_again_after_a_later_write_of_its_id() {
+        let busy = || Outcome::Busy("429".into());
+        let script = Script::default();
+        script.answers.lock().unwrap().push(Ok(vec![busy(), busy(), Outcome::Written]));
+        let done = write(&script, &["a", "b", "a"]).unwrap();
+        assert_eq!((done.written, done.stale), (2, 1));
+        assert_eq!(*script.seen.lock().unwrap(), [vec!["a", "b", "a"], vec!["b"]]);
     }
 
     #[test]

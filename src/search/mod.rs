@@ -5,8 +5,9 @@
 //! [`EmbeddedEngine`], which keeps its indexes in a folder of this process and needs no server. Any other is an
 //! implementation of [`SearchEngine`].
 //!
-//! Every write carries a version, and an engine keeps the document with the largest: a write that comes late, or comes
-//! again, changes nothing. So an index that is filled at least once ends as if each record had been written exactly once.
+//! Every write carries a version, and an engine keeps the document with the largest; of equal versions the one that comes
+//! last. A write that comes late changes nothing. So an index that is filled at least once ends as if each record had been
+//! written exactly once.
 
 pub mod bulk;
 #[cfg(feature = "search")]
@@ -15,6 +16,7 @@ mod embedded;
 mod opensearch;
 mod query;
 mod schema;
+mod values;
 
 #[cfg(feature = "search")]
 pub use embedded::EmbeddedEngine;
@@ -36,7 +38,8 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, SearchError>> + S
 pub struct Operation {
     /// The document's id in the index.
     pub id: String,
-    /// The write counts only where the engine has nothing of that id with this or a larger version. Not negative.
+    /// The write counts only where the engine has nothing of that id with a larger version. Not negative. An equal version is
+    /// the same record again, whose document may have become another one: what it is joined with has changed.
     pub version: i64,
     /// The document, a JSON object as text; `None` deletes it.
     pub document: Option<Vec<u8>>,
@@ -54,7 +57,7 @@ impl Operation {
 pub enum Outcome {
     /// It is written, and stays so if the engine is killed now.
     Written,
-    /// The engine has this version or a larger one.
+    /// The engine has a larger version.
     Stale,
     /// Not now: the engine has too much to do, or the index is blocked. Try again.
     Busy(String),
@@ -110,7 +113,7 @@ impl SearchError {
             SearchError::NoIndex(_) => (Kind::Config, "create the index, or correct its name"),
             SearchError::Refused(_) => (Kind::Config, "see the engine's log; check address, user and index"),
         };
-        Error::new(kind, self.to_string()).hint(hint).source(self)
+        Error::new(kind, self.to_string()).hint(hint)
     }
 
     /// No answer, for an engine of your own to say.

@@ -1,6 +1,8 @@
 //! What an index knows of its documents.
 
+use super::values;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The fields that an index can search in and sort by. Everything else in a document is kept and given back.
 ///
@@ -20,6 +22,24 @@ pub struct IndexSchema {
 }
 
 impl IndexSchema {
+    /// Whether an index of this schema takes a document: fields that it does not name are not looked at.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, document: &Map<String, Value>) -> Result<(), String> {
+        let check = |fields: &[String], what: &str, fits: fn(&Value) -> bool| {
+            fields.iter().try_for_each(|name| {
+                values::each(document.get(name), &mut |value| match fits(value) {
+                    true => Ok(()),
+                    false => Err(format!("its field {name:?} is no {what}: {value}")),
+                })
+            })
+        };
+        check(&self.text, "text", |value| values::text(value).is_some())?;
+        check(&self.numbers, "number", |value| values::number(value).is_some())?;
+        check(&self.dates, "date", |value| values::date(value).is_some())
+    }
+
     /// Adds a field with text to search in.
     pub fn text(mut self, field: impl Into<String>) -> Self {
         self.text.push(field.into());

@@ -32,24 +32,26 @@ pub async fn all_that_is_promised(engine: &dyn SearchEngine) {
 
     // Versions, in one request and across requests, through the alias.
     let write = async |operations: &[Operation]| engine.bulk("films", operations).await.unwrap();
+    let first_document = "{\n\"name\":\"Star Wars\",\"popularity\":900,\"director\":\"George Lucas\",\"x\":1,\"created_at\":\"1977-05-25\"}";
     let first = [
-        put(
-            "a",
-            10,
-            "{\n\"name\":\"Star Wars\",\"popularity\":900,\"director\":\"George Lucas\",\"x\":1,\"created_at\":\"1977-05-25\"}",
-        ),
+        put("a", 10, first_document),
         put("b/ü?", 11, r#"{"name":"The Star","popularity":12.5,"created_at":1000}"#),
         put("c", 12, r#"{"name":"Wars of the Roses","x":"not a number"}"#),
         put("a", 9, r#"{"name":"older"}"#),
     ];
     assert_eq!(write(&first).await, [Outcome::Written, Outcome::Written, Outcome::Written, Outcome::Stale]);
-    assert_eq!(write(&[put("a", 10, r#"{"name":"the same again"}"#)]).await, [Outcome::Stale]);
+    // Of one version the last: the same record again, or a further document of it.
+    let again = put("a", 10, &first_document.replace("1977-05-25", "1977-05-26"));
+    assert_eq!(write(&[put("a", 10, r#"{"name":"once more"}"#), again]).await, [Outcome::Written, Outcome::Written]);
+    let found = engine.document("films", "a").await.unwrap().unwrap();
+    assert_eq!((found.version, found.document.contains("1977-05-26")), (10, true));
     assert_eq!(write(&[delete("d", 5), put("d", 4, r#"{"name":"late"}"#)]).await, [Outcome::Written, Outcome::Stale]);
+    assert_eq!(write(&[delete("d", 5)]).await, [Outcome::Written]);
     assert_eq!(
         write(&[put("d", 6, r#"{"name":"again"}"#), delete("d", 7)]).await,
         [Outcome::Written, Outcome::Written]
     );
-    assert_eq!(write(&[put("d", 7, r#"{"name":"late"}"#)]).await, [Outcome::Stale]);
+    assert_eq!(write(&[put("d", 6, r#"{"name":"late"}"#)]).await, [Outcome::Stale]);
 
     // What does not fit is refused alone.
     let outcomes = write(&[put("x", 1, r#"{"popularity":"many"}"#), put("e", 1, r#"{"name":"Else"}"#)]).await;
@@ -92,12 +94,28 @@ pub async fn all_that_is_promised(engine: &dyn SearchEngine) {
     engine.delete_index("films-1").await.unwrap();
     assert!(matches!(engine.search("films-1", &Search::new("")).await, Err(SearchError::NoIndex(_))));
     assert!(matches!(engine.bulk("Not/A/Name", &[]).await, Err(SearchError::Refused(_))));
+    // Nothing is made without a schema.
+    let nowhere = engine.bulk("nowhere", &[put("a", 1, r#"{"name":"x"}"#)]).await;
+    assert!(matches!(nowhere, Err(SearchError::NoIndex(_))), "{nowhere:?}");
+    assert!(matches!(engine.search("nowhere", &Search::new("")).await, Err(SearchError::NoIndex(_))));
 }
 
 #[test]
 fn the_embedded_engine_keeps_its_promises() {
     let folder = tempfile::tempdir().unwrap();
     run(all_that_is_promised(&EmbeddedEngine::open(folder.path()).unwrap()));
+}
+
+/// Another than the tests bring, such as Elasticsearch: `WATERSMEET_SEARCH_ENGINE=http://127.0.0.1:9200`.
+#[test]
+fn a_server_that_is_given_keeps_its_promises() {
+    let Ok(url) = std::env::var("WATERSMEET_SEARCH_ENGINE") else { return };
+    let engine = OpenSearch::new(&url).unwrap();
+    run(async {
+        engine.delete_index("films-1").await.unwrap();
+        engine.delete_index("films-2").await.unwrap();
+        all_that_is_promised(&engine).await;
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::engines::{all_that_is_promised, run};
 use crate::on_kafka::{Kafka, Message, unique};
+use crate::program::it_is_killed_while_records_come;
 use crate::server::{Server, until};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use watersmeet::search::{IndexSchema, OpenSearch, SearchEngine};
 use watersmeet::serdes::JsonObject;
 
 const PARTITIONS: i32 = 4;
+/// The records are of 1970: without this Kafka deletes them when it looks for old ones.
+pub const KEPT: [(&str, &str); 1] = [("retention.ms", "-1")];
 
 /// How many records there are, and how often the engine is killed; `WATERSMEET_DOCUMENTS=200000` is a long run.
 fn size() -> (usize, usize) {
@@ -29,6 +32,11 @@ fn record(n: usize, keys: usize) -> (String, Option<String>) {
     (key, value)
 }
 
+pub fn message(n: usize, keys: usize) -> Message {
+    let (key, value) = record(n, keys);
+    Message { key: Some(key.into()), value: value.map(Into::into), timestamp_ms: 1_000, ..Message::default() }
+}
+
 fn committed(streams: &Streams) -> i64 {
     let status = streams.status();
     let tasks: Vec<_> = status.threads.iter().flat_map(|thread| &thread.tasks).collect();
@@ -43,19 +51,19 @@ fn a_real_opensearch_keeps_its_promises_also_when_it_is_killed() {
     let Some(server) = Server::start() else { return };
     run(all_that_is_promised(&OpenSearch::new(&server.url).unwrap()));
     if let Some(kafka) = Kafka::given() {
-        an_index_has_its_topics_last_values(&kafka, &server);
+        // At the same time, so that the engine is killed for both.
+        std::thread::scope(|scope| {
+            scope.spawn(|| it_is_killed_while_records_come(&kafka, &server));
+            an_index_has_its_topics_last_values(&kafka, &server);
+        });
     }
 }
 
 fn an_index_has_its_topics_last_values(kafka: &Kafka, server: &Server) {
     let ((count, kills), topic, index) = (size(), unique("documents"), "documents");
     let keys = count / 4 + 1;
-    kafka.create(&topic, PARTITIONS, &[]);
-    let messages = (0..count).map(|n| {
-        let (key, value) = record(n, keys);
-        Message { key: Some(key.into()), value: value.map(Into::into), timestamp_ms: 1_000, ..Message::default() }
-    });
-    kafka.send(&topic, messages);
+    kafka.create(&topic, PARTITIONS, &KEPT);
+    kafka.send(&topic, (0..count).map(|n| message(n, keys)));
 
     let engine: Arc<dyn SearchEngine> = Arc::new(OpenSearch::new(&server.url).unwrap());
     let schema = IndexSchema::default().text("name").number("popularity").date("created_at");
@@ -82,10 +90,13 @@ fn an_index_has_its_topics_last_values(kafka: &Kafka, server: &Server) {
     until("everything is written", || (committed(&streams) == count as i64).then_some(()));
     eprintln!("{count} records, {kills} kills: {:?}", began.elapsed());
     assert!(streams.close(Duration::from_secs(30)));
+    holds_the_last_values(kafka, &topic, server, index);
+}
 
-    // The last value of each key, and the offset that it has.
+/// The index has the last value of each key with the offset that it has, and nothing else.
+pub fn holds_the_last_values(kafka: &Kafka, topic: &str, server: &Server, index: &str) {
     let mut expected = BTreeMap::new();
-    kafka.each(&topic, |message| {
+    kafka.each(topic, |message| {
         let value = message.value.is_some().then(|| message.json());
         expected.insert(message.key().to_owned(), value.map(|value| (message.offset + 1, value)));
     });

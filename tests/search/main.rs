@@ -5,5 +5,7 @@ mod engines;
 mod killed;
 #[path = "../on_kafka/mod.rs"]
 mod on_kafka;
+mod program;
 mod server;
 mod sink;
+mod tls;

@@ -53,16 +53,7 @@ impl Server {
 
     /// An answer's body.
     pub fn request(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
-        let mut stream = TcpStream::connect(self.address()).expect("the node answers");
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("answered");
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {answer}"))
+        request(self.address(), method, path, body).expect("the node answers")
     }
 
     /// Every document of an index: id, version, content.
@@ -84,6 +75,20 @@ impl Server {
             page = self.request("POST", "/_search/scroll", &next.to_string());
         }
     }
+}
+
+/// An answer's body.
+pub fn request(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<serde_json::Value> {
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok(serde_json::from_str(body)?)
 }
 
 impl Drop for Server {

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use watersmeet::clock::SystemClock;
 use watersmeet::config::Policy;
+use watersmeet::error::Kind;
 use watersmeet::prelude::*;
 use watersmeet::search::{
     Answer, EmbeddedEngine, Found, Hits, IndexSchema, Operation, Outcome, Search, SearchEngine, SearchError,
 };
 use watersmeet::streams::State;
-use watersmeet::testing::MemoryBroker;
+use watersmeet::testing::{Fault, MemoryBroker, Request};
 
 const PARTITIONS: i32 = 3;
 
@@ -24,15 +25,22 @@ struct Door {
     shut: AtomicBool,
     /// Requests that were turned away.
     turned_away: AtomicUsize,
+    /// Of all requests: documents, and bytes.
     largest: AtomicUsize,
+    largest_bytes: AtomicUsize,
 }
 
 impl Door {
     fn new(folder: &Path) -> Arc<Self> {
         let engine = EmbeddedEngine::open(folder.join("engine")).expect("an engine");
         run(engine.create_index("films", &IndexSchema::default().text("name").number("n"))).expect("an index");
-        let (turned_away, largest) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { engine, shut: AtomicBool::new(false), turned_away, largest })
+        let [turned_away, largest, largest_bytes] = [(); 3].map(|()| AtomicUsize::new(0));
+        Arc::new(Self { engine, shut: AtomicBool::new(false), turned_away, largest, largest_bytes })
+    }
+
+    fn found(&self, id: &str) -> Option<serde_json::Value> {
+        let found = run(self.document("films", id)).expect("an answer")?;
+        Some(serde_json::from_str(&found.document).expect("JSON"))
     }
 
     fn set_shut(&self, shut: bool) {
@@ -47,6 +55,7 @@ impl Door {
 impl SearchEngine for Door {
     fn bulk<'a>(&'a self, index: &'a str, operations: &'a [Operation]) -> Answer<'a, Vec<Outcome>> {
         self.largest.fetch_max(operations.len(), Ordering::SeqCst);
+        self.largest_bytes.fetch_max(operations.iter().map(Operation::len_bytes).sum(), Ordering::SeqCst);
         if self.shut.load(Ordering::SeqCst) {
             self.turned_away.fetch_add(1, Ordering::SeqCst);
             let answer = SearchError::Unavailable { what: "the door is shut".into(), after: None };
@@ -104,7 +113,10 @@ impl App {
         let into =
             IndexInto::new(self.door.clone(), "films").backoff(Duration::from_millis(5), Duration::from_millis(20));
         builder.stream("films", Consumed::<String, Option<serde_json::Value>>::json()).index_into(change(into));
-        let mut config = Config::new("app");
+        self.start_with(builder, Config::new("app"))
+    }
+
+    fn start_with(&self, builder: StreamsBuilder, mut config: Config) -> Streams {
         config.state_dir = self.folder.path().join("state");
         config.commit_interval = Duration::from_millis(20);
         config.poll = Duration::from_millis(10);
@@ -167,6 +179,98 @@ fn a_task_takes_no_more_records_than_it_may_hold() {
     app.door.set_shut(false);
     until("all are committed", || (app.committed() == 500).then_some(()));
     assert_eq!(app.door.count(), 500);
+}
+
+#[test]
+fn no_request_is_larger_than_it_may_be_however_many_documents_come_of_a_record() {
+    let app = App::new();
+    app.put("many", "80");
+    app.put("huge", "0");
+    let builder = StreamsBuilder::new();
+    let documents = |key: &String, count: &usize| -> Vec<(String, serde_json::Value)> {
+        let document = |n| (format!("{key}-{n}"), serde_json::json!({ "name": "x".repeat(300), "n": n }));
+        if key == "huge" {
+            return vec![(key.clone(), serde_json::json!({ "name": "x".repeat(9_000) }))];
+        }
+        (0..*count).map(document).collect()
+    };
+    builder
+        .stream("films", Consumed::<String, usize>::json())
+        .flat_map(move |key, count| documents(&key, &count))
+        .index_into(IndexInto::new(app.door.clone(), "films").request_max(10, 2_000));
+    let streams = app.start_with(builder, Config::new("app"));
+    until("all are committed", || (app.committed() == 2).then_some(()));
+    assert_eq!(app.door.count(), 81);
+    assert_eq!(app.door.largest.load(Ordering::SeqCst), 5, "as many as fit");
+    // One that is larger alone goes alone.
+    assert!((9_000..10_000).contains(&app.door.largest_bytes.load(Ordering::SeqCst)));
+    drop(streams);
+}
+
+#[test]
+fn of_documents_of_one_record_the_last_stays() {
+    let app = App::new();
+    app.put("a", "3");
+    let builder = StreamsBuilder::new();
+    builder
+        .stream("films", Consumed::<String, u32>::json())
+        .flat_map_values(|count| (0..count).map(|n| serde_json::json!({ "name": "x", "n": n })).collect::<Vec<_>>())
+        .index_into(IndexInto::new(app.door.clone(), "films"));
+    let _streams = app.start_with(builder, Config::new("app"));
+    until("it is committed", || (app.committed() == 1).then_some(()));
+    assert_eq!(app.door.found("a").unwrap()["n"], 2);
+}
+
+/// The engine is no part of a transaction: it has a document before its record is committed. What counts is that the document of
+/// the attempt that is committed takes its place.
+#[test]
+fn a_document_of_an_aborted_transaction_is_replaced_by_that_of_the_next_attempt() {
+    let app = App::new();
+    app.broker.create_topic("out", PARTITIONS);
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let builder = StreamsBuilder::new();
+    let counted = builder.stream("films", Consumed::<String, serde_json::Value>::json()).map_values({
+        let attempts = attempts.clone();
+        move |_| serde_json::json!({ "name": "x", "n": attempts.fetch_add(1, Ordering::SeqCst) })
+    });
+    counted.index_into(IndexInto::new(app.door.clone(), "films"));
+    counted.to("out", Produced::json());
+    app.broker.fail_next(Request::EndTransaction, Fault::Refused(Kind::Aborted));
+    app.put("a", "{}");
+    let _streams = app.start_with(builder, Config::new("app").exactly_once());
+    until("it is committed", || (app.committed() == 1).then_some(()));
+    let committed = app.broker.committed_records("out");
+    let value: serde_json::Value = serde_json::from_slice(committed[0].value.as_deref().unwrap()).unwrap();
+    assert_eq!((committed.len(), app.broker.records("out").len() > 1), (1, true), "one attempt was aborted");
+    assert_eq!(app.door.found("a").unwrap(), value);
+}
+
+/// Results of joins often have equal timestamps (that of the later side), whichever side changed last.
+#[test]
+fn of_equal_timestamps_from_several_topics_the_later_result_stays() {
+    let app = App::new();
+    app.broker.create_topic("names", PARTITIONS);
+    let builder = StreamsBuilder::new();
+    let table =
+        |topic| builder.table(topic, Consumed::<String, u32>::json(), Materialized::memory(format!("{topic}-table")));
+    table("films")
+        .join(&table("names"), |n, m| serde_json::json!({ "name": format!("{n}-{m}") }))
+        .to_stream()
+        .index_into(IndexInto::new(app.door.clone(), "films").version_by_timestamp());
+    let _streams = app.start_with(builder, Config::new("app"));
+    let shows = |name: &str| until(name, || app.door.found("a").filter(|found| found["name"] == name).map(drop));
+    let put = |topic: &str, value: &str, timestamp_ms| {
+        app.broker.produce(topic, "a".as_bytes(), value.as_bytes(), timestamp_ms).expect("the topic is there");
+    };
+    (1..=5).for_each(|n| put("films", &n.to_string(), 1_000));
+    put("names", "1", 10);
+    shows("5-1");
+    put("names", "2", 20);
+    shows("5-2");
+    put("films", "6", 1_000);
+    shows("6-2");
+    put("names", "3", 30);
+    shows("6-3");
 }
 
 #[test]
@@ -235,4 +339,9 @@ fn streams_of_several_topics_need_versions_that_compare() {
     let error = build(same).err().expect("offsets do not compare");
     assert!(error.to_string().contains("version_by_timestamp"), "{error}");
     assert!(build(IndexInto::version_by_timestamp).is_ok());
+
+    let builder = StreamsBuilder::new();
+    let several = builder.stream(["a", "b"], Consumed::<String, serde_json::Value>::json());
+    several.index_into(IndexInto::new(engine.clone(), "films"));
+    assert!(builder.build().is_err(), "one stream of several topics");
 }

@@ -2,11 +2,9 @@
 //! time, so that a late write of an older version finds them.
 
 use super::failed;
-use crate::search::{IndexSchema, SearchError};
+use crate::search::{IndexSchema, SearchError, values};
 use serde_json::{Map, Value};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TEXT, Value as _};
-use tantivy::time::OffsetDateTime;
-use tantivy::time::format_description::well_known::Rfc3339;
 use tantivy::{DocAddress, DocSet, Searcher, TERMINATED, TantivyDocument, Term};
 
 #[derive(Clone)]
@@ -65,26 +63,23 @@ impl Fields {
         document.add_u64(self.live, 1);
         document.add_text(self.source, text);
         for (name, field) in &self.text {
-            each(object.get(name), &mut |value| {
-                match value {
-                    Value::String(text) => document.add_text(*field, text),
-                    Value::Object(_) => return Err(format!("its field {name:?} is no text")),
-                    other => document.add_text(*field, other.to_string()),
-                }
+            values::each(object.get(name), &mut |value| {
+                let text = values::text(value).ok_or_else(|| format!("its field {name:?} is no text"))?;
+                document.add_text(*field, text);
                 Ok(())
             })?;
         }
         let mut add = |fields: &[(String, Field)], what: &str, read: fn(&Value) -> Option<f64>| {
             fields.iter().try_for_each(|(name, field)| {
-                each(object.get(name), &mut |value| {
+                values::each(object.get(name), &mut |value| {
                     let number = read(value).ok_or_else(|| format!("its field {name:?} is no {what}: {value}"))?;
                     document.add_f64(*field, number);
                     Ok(())
                 })
             })
         };
-        add(&self.numbers, "number", number)?;
-        add(&self.dates, "date", date)?;
+        add(&self.numbers, "number", values::number)?;
+        add(&self.dates, "date", values::date)?;
         Ok(document)
     }
 
@@ -121,24 +116,4 @@ impl Fields {
         let text = |field| document.get_first(field).and_then(|value| value.as_str().map(str::to_owned));
         Ok((text(self.id).unwrap_or_default(), text(self.source)))
     }
-}
-
-/// Calls `add` with a value, or with each of an array, and not with null: as OpenSearch takes values.
-fn each(value: Option<&Value>, add: &mut impl FnMut(&Value) -> Result<(), String>) -> Result<(), String> {
-    match value {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Array(values)) => values.iter().try_for_each(|value| each(Some(value), add)),
-        Some(value) => add(value),
-    }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number: &f64| number.is_finite())
-}
-
-/// Milliseconds since the epoch, as a number or as text, RFC 3339, or a day alone.
-fn date(value: &Value) -> Option<f64> {
-    let parse = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
-    let time = |text: &str| parse(text).or_else(|| parse(&format!("{text}T00:00:00Z")));
-    number(value).or_else(|| Some((time(value.as_str()?.trim())?.unix_timestamp_nanos() / 1_000_000) as f64))
 }

@@ -90,7 +90,7 @@ impl Writer {
                     Some(known) => Some(*known),
                     None => self.fields.version(&searcher, id)?.map(|(known, _)| known),
                 };
-                if known.is_some_and(|known| known >= *version) {
+                if known.is_some_and(|known| known > *version) {
                     outcomes.push(Outcome::Stale);
                     continue;
                 }

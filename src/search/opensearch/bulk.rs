@@ -14,7 +14,8 @@ pub(super) fn body(operations: &[Operation]) -> Vec<u8> {
     for Operation { id, version, document } in operations {
         let verb = if document.is_some() { "index" } else { "delete" };
         // Writing to a Vec does not fail.
-        let _ = write!(out, r#"{{"{verb}":{{"_id":{},"version":{version},"version_type":"external"}}}}"#, json!(id));
+        let _ =
+            write!(out, r#"{{"{verb}":{{"_id":{},"version":{version},"version_type":"external_gte"}}}}"#, json!(id));
         out.push(b'\n');
         if let Some(document) = document {
             // A line break can only stand between values: inside of text JSON has to escape it.

@@ -9,6 +9,7 @@ use hyper_tls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use native_tls::{Certificate, TlsConnector};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
@@ -44,15 +45,24 @@ impl Http {
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(SearchError::Refused(format!("{url:?} is no URL such as http://127.0.0.1:9200")));
         }
-        let mut tcp = HttpConnector::new();
-        tcp.set_connect_timeout(Some(CONNECT_MAX));
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .build(HttpsConnector::new_with_connector(tcp));
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            // Not repeated here: it has a password.
+            let what = "the URL has a user in it: name user and password beside it, so that no log shows them";
+            return Err(SearchError::Refused(what.into()));
+        }
+        let client = client(&[])?;
         Ok(Self { client, base: url.trim_end_matches('/').to_string(), authorization: None })
+    }
+
+    /// Trusts these authorities besides those of the system.
+    pub(super) fn trust(&mut self, pem: &[u8]) -> Result<(), SearchError> {
+        let refused = |why: String| SearchError::Refused(format!("these are no certificates as PEM: {why}"));
+        let certificates = Certificate::stack_from_pem(pem).map_err(|e| refused(e.to_string()))?;
+        if certificates.is_empty() {
+            return Err(refused("there is none".into()));
+        }
+        self.client = client(&certificates)?;
+        Ok(())
     }
 
     pub(super) fn authorize(&mut self, value: &str) -> Result<(), SearchError> {
@@ -91,6 +101,21 @@ impl Http {
 }
 
 type Tls = HttpsConnector<HttpConnector>;
+
+fn client(trusted: &[Certificate]) -> Result<Client<Tls, Full<Bytes>>, SearchError> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(Some(CONNECT_MAX));
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    let mut tls = TlsConnector::builder();
+    for certificate in trusted {
+        tls.add_root_certificate(certificate.clone());
+    }
+    let tls = tls.build().map_err(|e| SearchError::Refused(format!("TLS cannot be used: {e}")))?;
+    let mut client = Client::builder(TokioExecutor::new());
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20));
+    Ok(client.build(HttpsConnector::from((tcp, tls.into()))))
+}
 
 async fn exchange(client: Client<Tls, Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Response, SearchError> {
     let response = client.request(request).await.map_err(|e| SearchError::unavailable(causes(&e)))?;

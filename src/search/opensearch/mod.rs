@@ -10,11 +10,14 @@ mod searching;
 
 use self::http::{Http, Response};
 use super::{Answer, Found, Hits, IndexSchema, Operation, Outcome, Search, SearchEngine, SearchError, check_name};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
@@ -28,6 +31,8 @@ const LINES: &str = "application/x-ndjson";
 /// ```
 pub struct OpenSearch {
     http: Http,
+    /// Indexes and aliases that have been seen: where documents may be written.
+    seen: Mutex<BTreeSet<String>>,
 }
 
 impl OpenSearch {
@@ -36,10 +41,32 @@ impl OpenSearch {
     /// # Errors
     /// The URL is none.
     pub fn new(url: &str) -> Result<Self, SearchError> {
-        Ok(Self { http: Http::new(url)? })
+        Ok(Self { http: Http::new(url)?, seen: Mutex::default() })
     }
 
-    /// Sends this with each request as `Authorization`, such as `Basic <user:password in base64>` or `ApiKey <key>`.
+    /// Names user and password with each request.
+    ///
+    /// # Errors
+    /// The name has a colon.
+    pub fn user(mut self, name: &str, password: &str) -> Result<Self, SearchError> {
+        if name.contains(':') {
+            return Err(SearchError::Refused(format!("{name:?} has a colon, which no user's name may have")));
+        }
+        self.http.authorize(&format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}"))))?;
+        Ok(self)
+    }
+
+    /// Trusts servers with certificates of these authorities, too: one or more certificates as PEM, such as a company's own. (Those
+    /// of the system are trusted anyway.)
+    ///
+    /// # Errors
+    /// It has no certificates.
+    pub fn certificate_authority(mut self, pem: &[u8]) -> Result<Self, SearchError> {
+        self.http.trust(pem)?;
+        Ok(self)
+    }
+
+    /// Sends this with each request as `Authorization`, such as `ApiKey <key>` or `Bearer <token>`.
     ///
     /// # Errors
     /// It has characters that no header takes.
@@ -52,6 +79,47 @@ impl OpenSearch {
     async fn json(&self, method: Method, path: &str, body: &Value) -> Result<Response, SearchError> {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
         succeeded(self.http.request(method, path, JSON, body).await?)
+    }
+
+    /// Sees to it that a server does not make an index of its own, with guessed types, for documents whose index is not there:
+    /// before the first write, and after each that went wrong.
+    async fn look_for(&self, index: &str) -> Result<(), SearchError> {
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(index) {
+            return Ok(());
+        }
+        let response = self.http.request(Method::HEAD, &format!("/{index}"), JSON, Vec::new()).await?;
+        match response.status {
+            StatusCode::NOT_FOUND => return Err(SearchError::NoIndex(index.to_string())),
+            // Who may write need not be allowed to ask.
+            StatusCode::FORBIDDEN => {}
+            _ => drop(succeeded(response)?),
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(index.to_string());
+        Ok(())
+    }
+
+    /// Writes documents into an index that is there.
+    async fn write(&self, index: &str, operations: &[Operation]) -> Result<Vec<Outcome>, SearchError> {
+        let path = format!("/{index}/_bulk?filter_path=errors,items.*.status,items.*.error");
+        let response = self.http.request(Method::POST, &path, LINES, bulk::body(operations)).await?;
+        let malformed = response.status == StatusCode::BAD_REQUEST;
+        let response = succeeded(response).map_err(|error| match error {
+            // One write is to blame.
+            SearchError::Refused(why) if malformed => SearchError::TooMuch(why),
+            other => other,
+        })?;
+        bulk::outcomes(&response.body, operations.len())
+    }
+
+    /// The indexes that an alias stands for.
+    async fn indexes(&self, alias: &str) -> Result<Vec<String>, SearchError> {
+        let response = self.http.request(Method::GET, &format!("/_alias/{alias}"), JSON, Vec::new()).await?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(Vec::new());
+        }
+        let response = succeeded(response)?;
+        let indexes: BTreeMap<String, Value> = read(&response)?;
+        Ok(indexes.into_keys().collect())
     }
 }
 
@@ -128,16 +196,12 @@ impl SearchEngine for OpenSearch {
     fn bulk<'a>(&'a self, index: &'a str, operations: &'a [Operation]) -> Answer<'a, Vec<Outcome>> {
         Box::pin(async move {
             check_name(index)?;
-            let path = format!("/{index}/_bulk?filter_path=errors,items.*.status,items.*.error");
-            let body = bulk::body(operations);
-            let response = self.http.request(Method::POST, &path, LINES, body).await?;
-            let malformed = response.status == StatusCode::BAD_REQUEST;
-            let response = succeeded(response).map_err(|error| match error {
-                // One write is to blame.
-                SearchError::Refused(why) if malformed => SearchError::TooMuch(why),
-                other => other,
-            })?;
-            bulk::outcomes(&response.body, operations.len())
+            self.look_for(index).await?;
+            let written = self.write(index, operations).await;
+            if written.is_err() {
+                self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(index);
+            }
+            written
         })
     }
 
@@ -211,26 +275,20 @@ impl SearchEngine for OpenSearch {
     fn alias<'a>(&'a self, alias: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move {
             check_name(alias)?;
-            let response = self.http.request(Method::GET, &format!("/_alias/{alias}"), JSON, Vec::new()).await?;
-            if response.status == StatusCode::NOT_FOUND {
-                return Ok(None);
-            }
-            let response = succeeded(response)?;
-            let indexes: BTreeMap<String, Value> = read(&response)?;
-            Ok(indexes.into_keys().next())
+            Ok(self.indexes(alias).await?.into_iter().next())
         })
     }
 
     fn point_alias<'a>(&'a self, alias: &'a str, index: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move {
             check_name(index)?;
-            let before = self.alias(alias).await?;
+            check_name(alias)?;
+            let before = self.indexes(alias).await?;
             let mut actions = vec![json!({ "add": { "index": index, "alias": alias } })];
-            if let Some(before) = before.as_ref().filter(|before| *before != index) {
-                actions.push(json!({ "remove": { "index": before, "alias": alias } }));
-            }
+            let others = before.iter().filter(|before| *before != index);
+            actions.extend(others.map(|other| json!({ "remove": { "index": other, "alias": alias } })));
             self.json(Method::POST, "/_aliases", &json!({ "actions": actions })).await?;
-            Ok(before)
+            Ok(before.into_iter().next())
         })
     }
 

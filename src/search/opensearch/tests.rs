@@ -15,8 +15,8 @@ fn answered(status: u16, body: &str) -> Result<Response, SearchError> {
 #[test]
 fn a_bulk_has_a_line_for_each_write_and_one_for_each_document() {
     let body = bulk::body(&[operation("a\"b", 7, Some("{\n \"x\": 1}")), operation("c", 8, None)]);
-    let lines = "{\"index\":{\"_id\":\"a\\\"b\",\"version\":7,\"version_type\":\"external\"}}\n{  \"x\": 1}\n\
-                 {\"delete\":{\"_id\":\"c\",\"version\":8,\"version_type\":\"external\"}}\n";
+    let lines = "{\"index\":{\"_id\":\"a\\\"b\",\"version\":7,\"version_type\":\"external_gte\"}}\n{  \"x\": 1}\n\
+                 {\"delete\":{\"_id\":\"c\",\"version\":8,\"version_type\":\"external_gte\"}}\n";
     assert_eq!(String::from_utf8(body).unwrap(), lines);
 }
 

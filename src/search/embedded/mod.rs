@@ -13,6 +13,8 @@ use super::{Answer, Found, Hits, IndexSchema, Operation, Outcome, Search, Search
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tantivy::TantivyError;
+use tantivy::directory::error::LockError;
 
 /// A search engine inside this process, with its indexes in a folder.
 ///
@@ -83,13 +85,18 @@ fn unusable(path: &Path, error: impl std::fmt::Display) -> SearchError {
     SearchError::Refused(format!("{} cannot be used: {error}", path.display()))
 }
 
-/// What tantivy says. A full disk may have room again.
-fn failed(error: tantivy::TantivyError) -> SearchError {
+/// What tantivy says. A full disk may have room again; it is told in many ways.
+fn failed(error: TantivyError) -> SearchError {
     match error {
-        tantivy::TantivyError::LockFailure(..) => {
+        TantivyError::LockFailure(LockError::LockBusy, _) => {
             SearchError::Refused("another process has the index open for writing".into())
         }
-        tantivy::TantivyError::IoError(error) => SearchError::unavailable(error),
+        TantivyError::IoError(error) => SearchError::unavailable(error),
+        TantivyError::LockFailure(..)
+        | TantivyError::OpenDirectoryError(_)
+        | TantivyError::OpenReadError(_)
+        | TantivyError::OpenWriteError(_)
+        | TantivyError::ErrorInThread(_) => SearchError::unavailable(error),
         other => SearchError::Refused(other.to_string()),
     }
 }

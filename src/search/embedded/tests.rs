@@ -37,9 +37,9 @@ fn the_largest_version_stays_in_whichever_order_they_come() {
         write(&[put("a", 5, r#"{"title":"five"}"#), put("a", 4, r#"{"title":"four"}"#)]),
         [Outcome::Written, Outcome::Stale]
     );
-    assert_eq!(write(&[put("a", 5, r#"{"title":"five again"}"#)]), [Outcome::Stale]);
+    assert_eq!(write(&[put("a", 5, r#"{"title":"five again"}"#)]), [Outcome::Written]);
     let found = run(engine.document("films", "a")).unwrap().unwrap();
-    assert_eq!((found.version, found.document.as_str()), (5, r#"{"title":"five"}"#));
+    assert_eq!((found.version, found.document.as_str()), (5, r#"{"title":"five again"}"#));
     assert_eq!(write(&[delete("a", 7), put("a", 6, "{}")]), [Outcome::Written, Outcome::Stale]);
     assert_eq!(write(&[put("a", 6, "{}"), delete("never-there", 1)]), [Outcome::Stale, Outcome::Written]);
     assert_eq!(run(engine.document("films", "a")).unwrap(), None);
@@ -100,4 +100,22 @@ fn what_is_acknowledged_is_there_when_the_folder_is_opened_again() {
     assert!(matches!(run(engine.delete_index("films-2")), Err(SearchError::Refused(_))));
     run(engine.delete_index("films")).unwrap();
     assert!(matches!(run(engine.search("films", &Search::new(""))), Err(SearchError::NoIndex(_))));
+}
+
+/// As with a full disk: whatever goes wrong, the next attempt after that is over succeeds.
+#[test]
+fn writing_goes_on_when_the_disk_can_be_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(&folder);
+    let write = |id: &str| run(engine.bulk("films", &[put(id, 1, r#"{"title":"x"}"#)]));
+    assert_eq!(write("a").unwrap(), [Outcome::Written]);
+    let (index, away) = (folder.path().join("films"), folder.path().join("away"));
+    std::fs::rename(&index, &away).unwrap();
+    for attempt in 1..=3 {
+        let error = write("b").unwrap_err();
+        assert!(error.is_retriable(), "{attempt}: {error}");
+    }
+    std::fs::rename(&away, &index).unwrap();
+    assert_eq!(write("b").unwrap(), [Outcome::Written]);
+    assert_eq!(run(engine.search("films", &Search::new("x"))).unwrap().total, 2);
 }

@@ -35,14 +35,22 @@ pub(super) fn start(
     reader: IndexReader,
     work: Receiver<Job>,
 ) -> Result<(), SearchError> {
-    let writer = index.writer_with_num_threads(1, MEMORY_BYTES).map_err(failed)?;
-    let mut writer = Writer { writer, fields, reader, clock: SystemClock::shared(), forgotten_ms: 0 };
+    let index = index.clone();
+    // Now, so that who comes second to an index hears of it at once.
+    let writer = Some(open(&index).map_err(failed)?);
+    let mut writer = Writer { index, writer, fields, reader, clock: SystemClock::shared(), forgotten_ms: 0 };
     let thread = std::thread::Builder::new().name(format!("index {name}"));
     thread.spawn(move || writer.run(&work)).map(drop).map_err(SearchError::unavailable)
 }
 
+fn open(index: &tantivy::Index) -> tantivy::Result<IndexWriter> {
+    index.writer_with_num_threads(1, MEMORY_BYTES)
+}
+
 struct Writer {
-    writer: IndexWriter,
+    index: tantivy::Index,
+    /// None after an error: a writer that had one is of no use any more.
+    writer: Option<IndexWriter>,
     fields: Fields,
     reader: IndexReader,
     clock: Arc<dyn Clock>,
@@ -69,7 +77,7 @@ impl Writer {
                 }
                 Err(error) => {
                     // What is half done is forgotten, so that trying again begins at what is on disk.
-                    let _ = self.writer.rollback();
+                    self.writer = None;
                     let error = failed(error);
                     jobs.into_iter().for_each(|job| drop(job.answer.send(Err(error.clone()))));
                 }
@@ -79,6 +87,15 @@ impl Writer {
 
     fn write(&mut self, jobs: &[Job]) -> tantivy::Result<Vec<Vec<Outcome>>> {
         let now_ms = self.clock.now_ms();
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let writer = open(&self.index)?;
+                // What the one before has left may be what fills the disk.
+                writer.garbage_collect_files().wait()?;
+                none.insert(writer)
+            }
+        };
         let searcher = self.reader.searcher();
         // The versions of what is not on disk yet.
         let mut versions: HashMap<&str, i64> = HashMap::new();
@@ -101,9 +118,9 @@ impl Writer {
                 outcomes.push(match made {
                     Ok(document) => {
                         if known.is_some() {
-                            self.writer.delete_term(self.fields.id_term(id));
+                            writer.delete_term(self.fields.id_term(id));
                         }
-                        self.writer.add_document(document)?;
+                        writer.add_document(document)?;
                         versions.insert(id, *version);
                         Outcome::Written
                     }
@@ -112,19 +129,14 @@ impl Writer {
             }
             all.push(outcomes);
         }
-        self.forget_deletes(now_ms)?;
-        self.writer.commit()?;
+        if now_ms - self.forgotten_ms >= FORGET_INTERVAL_MS {
+            self.forgotten_ms = now_ms;
+            let until = Term::from_field_i64(self.fields.deleted_ms, now_ms - DELETES_KEPT_MS);
+            let old = RangeQuery::new(Bound::Unbounded, Bound::Excluded(until));
+            writer.delete_query(Box::new(old))?;
+        }
+        writer.commit()?;
         self.reader.reload()?;
         Ok(all)
-    }
-
-    fn forget_deletes(&mut self, now_ms: i64) -> tantivy::Result<()> {
-        if now_ms - self.forgotten_ms < FORGET_INTERVAL_MS {
-            return Ok(());
-        }
-        self.forgotten_ms = now_ms;
-        let until = Term::from_field_i64(self.fields.deleted_ms, now_ms - DELETES_KEPT_MS);
-        let old = RangeQuery::new(Bound::Unbounded, Bound::Excluded(until));
-        self.writer.delete_query(Box::new(old)).map(drop)
     }
 }

@@ -383,6 +383,39 @@ fn a_partition_that_is_paused_at_its_end_goes_on_with_the_next_record() {
     }
 }
 
+#[test]
+fn what_is_resumed_when_everything_was_paused_is_fetched_at_once() {
+    for cluster in Cluster::all() {
+        let (broker, topic) = (cluster.broker("resume"), cluster.topic("resume", 1));
+        fill(&broker, &topic, 1, 100);
+        let held = [TopicPartition::new(topic.clone(), 0)];
+        let mut reader = Reader::of(&broker, &topic, 1);
+        let mut shortest = LIMIT;
+        for round in 1..=3 {
+            reader.consumer.poll(LIMIT, 1, &mut reader.batch, &mut reader.events).unwrap();
+            reader.consumer.pause(&held).unwrap();
+            // Until the thread that fetches has found nothing to fetch, and sleeps.
+            let paused = Instant::now();
+            until("the pause has lasted", || {
+                reader.poll();
+                paused.elapsed() > Duration::from_millis(300)
+            });
+            let resumed = Instant::now();
+            reader.consumer.resume(&held).unwrap();
+            let known = reader.batch.records.len();
+            until(&format!("a record of round {round}"), || {
+                reader.consumer.poll(Duration::from_millis(5), 1, &mut reader.batch, &mut reader.events).unwrap();
+                reader.batch.records.len() > known
+            });
+            shortest = shortest.min(resumed.elapsed());
+        }
+        // It would sleep for a second. The machine may be slow, but not each time.
+        assert!(shortest < Duration::from_millis(400), "{shortest:?}");
+        let read = offsets(&reader, 0);
+        assert_eq!(read, (0..read.len() as i64).collect::<Vec<_>>());
+    }
+}
+
 fn offsets(reader: &Reader, partition: i32) -> Vec<i64> {
     let of = |r: &&BatchRecord| reader.batch.sources[r.source as usize].partition == partition;
     reader.batch.records.iter().filter(of).map(|r| r.offset).collect()

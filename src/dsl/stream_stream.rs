@@ -516,15 +516,17 @@ impl<K: Data, A: Data, B: Data, R: Data> Plan<K, A, B, R> {
     fn window_spec(&self, writer: &Writer, name: &str, own: &Option<(String, Engine)>) -> StoreSpec {
         let (retention_ms, size_ms) = (self.windows.retention_ms(), self.windows.size_ms());
         let engine = own.as_ref().map(|(_, engine)| *engine).or(self.keeping.engine);
+        let engine = engine.unwrap_or(writer.defaults.engine);
         StoreSpec {
             name: name.into(),
-            engine: engine.unwrap_or(writer.defaults.engine),
+            engine,
             kind: StoreKind::Window {
                 retention_ms,
                 size_ms,
                 duplicates: true,
                 order: WindowOrder::Key,
                 timestamped: false,
+                headers: engine != Engine::RocksDb,
             },
             // Its rows never replace each other: there is nothing to compact, whatever the user asks for.
             changelog: self.changelog(&[("cleanup.policy".into(), "delete".into())]),

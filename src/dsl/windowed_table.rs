@@ -192,7 +192,7 @@ impl<K: Data, A: Data> WindowedTable<K, A> {
                     (EmitStrategy::OnWindowClose, Frame::Time(Shape::Sliding(_))) => WindowOrder::KeyShownByStart,
                     (EmitStrategy::OnWindowClose, _) => WindowOrder::Start,
                 };
-                StoreKind::Window { retention_ms, size_ms, duplicates: false, order, timestamped: true }
+                StoreKind::Window { retention_ms, size_ms, duplicates: false, order, timestamped: true, headers: false }
             }
             Frame::Sessions(_) => StoreKind::Session { retention_ms },
         }

@@ -7,7 +7,7 @@
 use super::client::{self, Happened, Inbox, REQUEST_TIMEOUT};
 use super::code;
 use super::ends;
-use super::partitions::{List, Partitions};
+use super::partitions::{Held, List, Partitions};
 use super::watch::Watch;
 use crate::broker::{Batch, Committed, Consumer, Event, Role, TopicPartition, Waker};
 use crate::error::{Error, Kind, Result};
@@ -237,17 +237,27 @@ impl KafkaConsumer {
         if paused.is_empty() { Ok(()) } else { self.set_paused(&paused, true) }
     }
 
-    /// To be called after partitions have been resumed, by us or by librdkafka itself in an incremental rebalance.
+    /// To be called after partitions have been resumed, by us or by librdkafka itself in an incremental rebalance: says again
+    /// where `which` of them are.
     ///
     /// `rd_kafka_consume_batch_queue` counts the end of a partition as if it were a record, so librdkafka takes its position
     /// to be one too far (as of 2.12.1, `rd_kafka_q_serve_rkmessages`). It goes by that position when it resumes: the next
     /// record would be left out, or, where there is none yet, the log be read from its beginning.
-    fn correct_positions(&mut self) -> Result {
-        let ended: Vec<_> = self.partitions.iter().filter(|p| p.at_end).collect();
-        if ended.is_empty() {
+    ///
+    /// And a thread that fetches and has found everything paused sleeps for up to a second. To resume does not wake it, a
+    /// seek does (`rd_kafka_toppar_set_fetch_state`), unless it goes to 0.
+    fn correct_positions(&mut self, which: impl Fn(&TopicPartition) -> bool) -> Result {
+        let position = |held: &Held| match held.position {
+            0 if held.at_end => Some(BEGINNING),
+            // What else is not a record's offset may mean another one by now.
+            position => (position > 0 || position == BEGINNING).then_some(position),
+        };
+        let resumed = self.partitions.iter().filter(|held| which(&held.name));
+        let known: Vec<_> = resumed.filter_map(|held| Some((&held.name, position(held)?))).collect();
+        if known.is_empty() {
             return Ok(());
         }
-        let list = List::new(ended.iter().map(|p| (&p.name, p.position)));
+        let list = List::new(known.into_iter());
         // SAFETY: the client and the list are alive. Without a time-out nothing is waited for, but what was fetched from
         // other positions does not come out any more from here on.
         check_error(unsafe { sys::rd_kafka_seek_partitions(self.rk(), list.ptr(), 0) }, "seeking")
@@ -380,7 +390,7 @@ impl Consumer for KafkaConsumer {
         }
         // SAFETY: the client and the list are alive; librdkafka copies the list.
         check_error(unsafe { sys::rd_kafka_incremental_assign(self.rk(), list.ptr()) }, "assigning partitions")?;
-        self.correct_positions()
+        self.correct_positions(|held| partitions.iter().all(|(new, _)| new != held))
     }
 
     fn is_eager(&self) -> bool {
@@ -422,7 +432,7 @@ impl Consumer for KafkaConsumer {
         let list = List::new(partitions.iter().map(|p| (p, NONE)));
         // SAFETY: the client and the list are alive; librdkafka copies the list.
         check_error(unsafe { sys::rd_kafka_incremental_unassign(self.rk(), list.ptr()) }, "giving partitions back")?;
-        self.correct_positions()
+        self.correct_positions(|_| true)
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result {
@@ -431,7 +441,7 @@ impl Consumer for KafkaConsumer {
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result {
         self.set_paused(partitions, false)?;
-        self.correct_positions()
+        self.correct_positions(|held| partitions.contains(held))
     }
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>> {

@@ -48,7 +48,12 @@ impl Cx {
                 rows.put(state, write.key, write.time_ms, suffix, Some(&row))?
             }
             (None, _) if rows.ignores_deletes() => true,
-            (value, _) => rows.put(state, write.key, write.time_ms, suffix, value)?,
+            (Some(value), None) => {
+                let mut row = Vec::new();
+                let row = rows.stored(value, &write.headers, &mut row);
+                rows.put(state, write.key, write.time_ms, suffix, Some(row))?
+            }
+            (None, _) => rows.put(state, write.key, write.time_ms, suffix, None)?,
         };
         self.log(store, &log_key, write.value, write.log_ms, write.headers);
         self.row = log_key;

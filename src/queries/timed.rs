@@ -24,9 +24,11 @@ impl<K, V> WindowReads<K, V> {
         let key = self.typed.key_bytes(key)?;
         let query = Query::At { key: key.clone(), time_ms: start_ms, suffix: 0 };
         match self.typed.store.ask_key(&key, &query)?.found {
-            Found::Row(row) => {
-                row.map(|value| self.row(TimedRow { key, time_ms: start_ms, suffix: 0, value })).transpose()
-            }
+            Found::Row(row) => row
+                .map(|value| {
+                    self.row(TimedRow { key, time_ms: start_ms, suffix: 0, value, headers: Default::default() })
+                })
+                .transpose(),
             _ => Err(other_query()),
         }
     }

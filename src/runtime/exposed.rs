@@ -163,18 +163,29 @@ impl Exposure {
     }
 }
 
-impl Drop for Exposure {
-    fn drop(&mut self) {
+impl Exposure {
+    /// Nobody finds the task any more. Who reads its stores still goes on.
+    pub(super) fn withdraw(&self) {
         let mut tasks = self.registry.0.write().unwrap_or_else(PoisonError::into_inner);
         if tasks.get(&self.exposed.id).is_some_and(|exposed| Arc::ptr_eq(exposed, &self.exposed)) {
             tasks.remove(&self.exposed.id);
         }
         drop(tasks);
-        self.exposed.reached.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        let mut reached = self.exposed.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut reached.closed, true) {
+            return;
+        }
+        drop(reached);
         self.exposed.moved.notify_all();
         for spec in self.exposed.reader.specs() {
             self.registry.feed(&spec.name).tell_all(&RowEvent::Gone(self.exposed.id.partition));
         }
+    }
+}
+
+impl Drop for Exposure {
+    fn drop(&mut self) {
+        self.withdraw();
         self.exposed.reader.close();
     }
 }

@@ -8,8 +8,10 @@ mod exposed;
 mod first_offsets;
 mod global;
 pub mod instances;
+pub(crate) mod keeper;
 mod listeners;
 mod metadata;
+mod opening;
 mod pace;
 mod prepare;
 mod purge;
@@ -86,6 +88,7 @@ pub(crate) fn app(
     Ok(App {
         plan,
         calls: Calls::default(),
+        keepers: keeper::Place::default(),
         globals,
         broker,
         sender: OnceLock::new(),

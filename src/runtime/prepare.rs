@@ -5,6 +5,7 @@ use super::verify::verify;
 use crate::broker::{Admin, NewTopic};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::state::StoreSpec;
 use crate::topology::internal_topics::Purpose;
 use crate::topology::split::{self, SubTopology, all_in_one, sub_topologies};
 use crate::topology::{InternalTopic, NodeId, NodeKind, OffsetReset, SinkTopic, TopicName, TopicPattern, Topology};
@@ -60,6 +61,11 @@ impl Plan {
     /// Whether there is nothing for stream threads to do.
     pub(crate) fn has_only_global_stores(&self) -> bool {
         self.sub_topologies.iter().all(|sub| sub.global)
+    }
+
+    /// The stores of a sub-topology.
+    pub(crate) fn specs(&self, sub_topology: usize) -> impl Iterator<Item = StoreSpec> {
+        self.sub_topologies[sub_topology].stores.iter().map(|name| self.topology.stores[name].clone())
     }
 
     /// Whether any source takes topics by a pattern.

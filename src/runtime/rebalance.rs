@@ -20,7 +20,7 @@ impl StreamThread {
         // Those for which there is no task yet: all but those of tasks that waited for the rest of their partitions.
         let partitions = &self.without_task();
         if partitions.is_empty() {
-            self.close_tasks(|task| task.state == TaskStateName::Suspended, true);
+            self.close_suspended();
             self.running_if_all_are();
             return Ok(());
         }
@@ -49,9 +49,11 @@ impl StreamThread {
         let start: Vec<_> = start.map(|(tp, known)| (tp.clone(), offset(tp, known))).collect();
         self.clients.consumer.assign(&start)?;
         self.restore_told_ms = self.app.shared.clock.now_ms();
-        let restoring = self.tasks.values().filter(|t| t.state == TaskStateName::Restoring);
-        let hold: Vec<TopicPartition> =
-            restoring.flat_map(Task::partitions).filter(|tp| positions.contains_key(tp)).collect();
+        // Nothing is fetched for a task that cannot process it yet.
+        let runs = |tp: &&TopicPartition| {
+            self.tasks.values().any(|task| task.state == TaskStateName::Running && task.reads(tp))
+        };
+        let hold: Vec<TopicPartition> = start.iter().map(|(tp, _)| tp).filter(|tp| !runs(tp)).cloned().collect();
         if !hold.is_empty() {
             self.clients.consumer.pause(&hold)?;
         }
@@ -69,11 +71,7 @@ impl StreamThread {
                     let new: Vec<TopicPartition> = inputs.into_iter().filter(|tp| !task.reads(tp)).collect();
                     task_init::add_inputs(&self.app, &mut self.clients, task, &new, positions)?;
                 }
-                None => {
-                    let task =
-                        task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, positions, None)?;
-                    self.tasks.insert(id, task);
-                }
+                None => self.begin_to_open(id, inputs, positions),
             }
         }
         Ok(())
@@ -82,7 +80,8 @@ impl StreamThread {
     /// The partitions that it owns and that no task reads.
     fn without_task(&self) -> Vec<TopicPartition> {
         let open = || self.tasks.values().filter(|task| task.state != TaskStateName::Suspended);
-        let read = |tp: &&TopicPartition| open().any(|task| task.reads(tp));
+        let opening = |tp: &TopicPartition| self.opening.values().any(|opening| opening.reads(tp));
+        let read = |tp: &&TopicPartition| open().any(|task| task.reads(tp)) || opening(tp);
         self.owned.iter().filter(|tp| !read(tp)).cloned().collect()
     }
 
@@ -116,7 +115,7 @@ impl StreamThread {
     pub(super) fn lost(&mut self, partitions: &[TopicPartition]) -> Result {
         tracing::warn!(thread = self.number, "lost {}: others have them already", list(partitions));
         self.set_state(ThreadState::PartitionsRevoked);
-        self.close_tasks(|task| task.state == TaskStateName::Suspended, true);
+        self.close_suspended();
         self.drop_tasks(partitions, false);
         self.clients.consumer.unassign(partitions)
     }
@@ -131,6 +130,12 @@ impl StreamThread {
                 task.suspend();
             }
         }
+        self.suspend_opening(partitions);
+    }
+
+    fn close_suspended(&mut self) {
+        self.close_tasks(|task| task.state == TaskStateName::Suspended, true);
+        self.give_up_suspended_opening(|_| false);
     }
 
     /// Of the suspended tasks those go on that have come again as they were; the others are closed, before anything is
@@ -145,6 +150,7 @@ impl StreamThread {
             wanted.get(&task.id).is_some_and(|inputs| inputs.len() == task.inputs.len() && inputs.iter().all(same))
         };
         self.close_tasks(|task| task.state == TaskStateName::Suspended && !untouched(task), true);
+        self.give_up_suspended_opening(|id| wanted.contains_key(id));
         self.tasks.values_mut().filter(|task| task.state == TaskStateName::Suspended).for_each(Task::resume);
     }
 
@@ -160,6 +166,7 @@ impl StreamThread {
             self.tasks.values_mut().filter(stays).for_each(|task| task.give_up(partitions));
         }
         self.close_tasks(gone, clean);
+        self.give_up_opening(partitions);
     }
 
     /// Closes tasks: clean ones have been committed, dirty ones forget what has not.
@@ -187,6 +194,7 @@ impl StreamThread {
                         tracing::warn!("could not stop to read {}: {error}", list(&logs));
                     }
                 }
+                self.close_stores(task);
             }
         }
     }
@@ -197,6 +205,7 @@ impl StreamThread {
         tracing::warn!(thread = self.number, "gives up its tasks and joins again: {error}");
         self.set_state(ThreadState::PartitionsRevoked);
         self.close_tasks(|_| true, false);
+        self.give_up_all_opening();
         self.owned.clear();
         self.clients = Clients::new(&self.app, self.number)?;
         self.events.clear();
@@ -208,7 +217,7 @@ impl StreamThread {
     /// RUNNING as soon as no task restores any more; a thread without tasks runs as well.
     pub(super) fn running_if_all_are(&mut self) {
         self.expose();
-        if self.tasks.values().all(|task| task.state == TaskStateName::Running) {
+        if self.opening.is_empty() && self.tasks.values().all(|task| task.state == TaskStateName::Running) {
             self.publish_tasks();
             self.set_state(ThreadState::Running);
         }

@@ -3,6 +3,7 @@
 use super::commit::Changelogs;
 use super::drain::Holding;
 use super::metadata::Metadata;
+use super::opening::Stores;
 use super::queue::Input;
 use super::task::{Task, TaskId};
 use super::thread::{App, Clients};
@@ -13,11 +14,10 @@ use crate::operators::Build;
 use crate::operators::cx::Counts;
 use crate::operators::sizes::TopicSizes;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
-use crate::state::directory::TaskDirectory;
 use crate::state::restore::{Restore, RestorePartition};
 use crate::state::segmented::Segmented;
 use crate::state::versioned::Versioned;
-use crate::state::{Changelog, Engine, StoreId, StoreSpec, TaskState};
+use crate::state::{Changelog, StoreId, StoreSpec, TaskState};
 use crate::status::TaskStateName;
 use crate::topology::internal_topics::changelog_topic;
 use crate::topology::{NodeId, NodeKind, Source};
@@ -26,7 +26,8 @@ use std::collections::BTreeMap;
 /// Committed offset and metadata of each input partition; `None` where the group has committed none.
 pub(super) type Positions = BTreeMap<TopicPartition, Option<(i64, Metadata)>>;
 
-/// Opens the task `id` on these partitions, with stores that are open already where they are `kept`. It is RESTORING where its changelogs hold what its stores do not, else RUNNING.
+/// Opens the task `id` on these partitions, with its open stores. It is RESTORING where its changelogs hold what its stores do
+/// not, else RUNNING.
 pub(super) fn open(
     app: &App,
     clients: &mut Clients,
@@ -34,14 +35,10 @@ pub(super) fn open(
     id: TaskId,
     partitions: &[TopicPartition],
     positions: &Positions,
-    kept: Option<(TaskState, Option<TaskDirectory>)>,
+    Stores { state, directory }: Stores,
 ) -> Result<Task> {
     let sub = &app.plan.sub_topologies[id.sub_topology];
-    let specs: Vec<StoreSpec> = sub.stores.iter().map(|name| app.plan.topology.stores[name].clone()).collect();
-    let (state, dir) = match kept {
-        Some(kept) => kept,
-        None => open_state(app, id, &specs)?,
-    };
+    let specs: Vec<StoreSpec> = app.plan.specs(id.sub_topology).collect();
     let nodes = &sub.nodes;
     // The global stores' ids follow those of the task's own.
     let all: Vec<StoreSpec> = cached(app, nodes, &specs).into_iter().chain(app.globals.specs().to_vec()).collect();
@@ -74,7 +71,7 @@ pub(super) fn open(
         let commits_wait = app.plan.topology.commits_wait_for_holders(&sub.nodes, exactly_once);
         Holding { commits_wait, exactly_once }
     });
-    task.directory = dir;
+    task.directory = directory;
     task.stores = specs.iter().map(|spec| spec.name.clone()).collect();
     add_inputs(app, clients, &mut task, partitions, positions)?;
     start_restore(app, clients, &mut task, &specs, positions)?;
@@ -106,15 +103,6 @@ pub(super) fn add_inputs(
     set_barrier(clients, &mut inputs)?;
     task.inputs.extend(inputs);
     Ok(())
-}
-
-/// The stores of a task, and its folder where one of them is on disk.
-fn open_state(app: &App, id: TaskId, specs: &[StoreSpec]) -> Result<(TaskState, Option<TaskDirectory>)> {
-    let persistent = specs.iter().any(|spec| spec.engine == Engine::RocksDb);
-    let dir = if persistent { Some(app.directory.task_dir(id.sub_topology, id.partition)?) } else { None };
-    let mut state = TaskState::open(dir.as_ref().map(TaskDirectory::path), specs, app.budget.clone())?;
-    state.add_globals(&app.globals);
-    Ok((state, dir))
 }
 
 /// What the nodes of one task share, before anything is said of changelogs and dead letters.

@@ -4,7 +4,9 @@ use super::commit;
 use super::exposed::{Mailbox, Registry};
 use super::global::GlobalTask;
 use super::instances::Known;
+use super::keeper::{self, Keeper};
 use super::listeners::RestoreListener;
+use super::opening::Opening;
 use super::pace::Limits;
 use super::prepare::Plan;
 use super::purge::Purge;
@@ -48,6 +50,8 @@ pub(crate) struct App {
     pub(crate) globals: GlobalStores,
     /// Where calls to the outside run.
     pub(crate) calls: Calls,
+    /// Where tasks' stores are opened and closed.
+    pub(crate) keepers: keeper::Place,
     pub(crate) broker: Arc<dyn Broker>,
     /// See [`sender`](Self::sender).
     pub(crate) sender: OnceLock<Arc<dyn Sender>>,
@@ -146,6 +150,9 @@ pub struct StreamThread {
     subscription: Vec<Arc<str>>,
     pub(super) owned: BTreeSet<TopicPartition>,
     pub(super) tasks: BTreeMap<TaskId, Task>,
+    /// The tasks that begin when their stores are open.
+    pub(super) opening: BTreeMap<TaskId, Opening>,
+    pub(super) keeper: Keeper,
     pub(super) batch: Batch,
     /// Questions of other threads about the tasks' stores.
     pub(super) mailbox: Mailbox,
@@ -183,6 +190,7 @@ impl StreamThread {
         let now_ms = app.shared.clock.now_ms();
         let metrics = app.metrics.thread(number);
         app.shared.thread_state(number, ThreadState::Starting);
+        let keeper = Keeper::new(&app.keepers, number);
         Ok(Self {
             number,
             app,
@@ -193,6 +201,8 @@ impl StreamThread {
             subscription: Vec::new(),
             owned: BTreeSet::new(),
             tasks: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            keeper,
             batch: Batch::default(),
             mailbox: Mailbox::default(),
             events: Vec::new(),
@@ -214,7 +224,7 @@ impl StreamThread {
     /// One turn. It includes the following steps:
     ///
     /// 1. poll: records into the queues, rebalances and the like as values;
-    /// 2. handle those: open, give up or lose tasks;
+    /// 2. handle those: open, give up or lose tasks; take up those whose stores are open by now;
     /// 3. restore: changelogs into the stores of new tasks;
     /// 4. process: each running task a run of records, what they produce to the producer;
     /// 5. commit, where it is due;
@@ -275,6 +285,7 @@ impl StreamThread {
         self.poll(figures)?;
         self.handle_events()?;
         self.settle_transaction()?;
+        self.take_up_opened()?;
         let asked = self.answer_questions();
         let t1 = self.app.shared.clock.nanos();
         let restored = self.restore()?;
@@ -362,17 +373,16 @@ impl StreamThread {
         Ok(())
     }
 
-    /// Handles the events, in order. One that met a broker without an answer, or a task that another thread has not let go
-    /// of yet, stays for the next turn, with those behind it: an assignment comes only once.
+    /// Handles the events, in order. One that met a broker without an answer stays for the next turn, with those behind it: an
+    /// assignment comes only once.
     fn handle_events(&mut self) -> Result {
         let events = std::mem::take(&mut self.events);
         for (i, event) in events.iter().enumerate() {
             if let Err(error) = self.handle(event) {
-                let busy = error.kind() == Kind::Busy;
-                if busy || error.is_retriable() {
+                if error.is_retriable() {
                     self.events = events.into_iter().skip(i).collect();
                 }
-                return if busy { Ok(()) } else { Err(error) };
+                return Err(error);
             }
         }
         Ok(())
@@ -566,9 +576,7 @@ impl StreamThread {
     }
 
     pub(super) fn publish_tasks(&mut self) {
-        let now = self.app.shared.clock.nanos();
-        let tasks = self.tasks.values().map(|t| t.status(now)).collect();
-        self.app.shared.turn(self.number, true, Some(tasks), Counts::default());
+        self.app.shared.turn(self.number, true, Some(self.task_status()), Counts::default());
     }
 
     fn publish(&mut self, mut figures: TurnFigures) {
@@ -580,11 +588,10 @@ impl StreamThread {
         let now_ms = self.app.shared.clock.now_ms();
         let details = now_ms - self.last_published_ms >= PUBLISH_INTERVAL_MS;
         let lag: i64 = self.tasks.values().map(Task::lag).sum();
-        let now = self.app.shared.clock.nanos();
         let tasks = details.then(|| {
             self.last_published_ms = now_ms;
             self.cache.set_max(cache_share(&self.app));
-            self.tasks.values().map(|t| t.status(now)).collect::<Vec<_>>()
+            self.task_status()
         });
         figures.counts = counts;
         self.metrics.turn(&figures);
@@ -610,6 +617,8 @@ impl StreamThread {
         self.publish(TurnFigures::default());
         let clean = committed.is_ok() && self.tasks.values().all(|task| !task.dirty);
         self.close_tasks(|_| true, clean);
+        self.give_up_all_opening();
+        self.keeper.finish();
         self.abort_at_the_end();
         if self.app.shared.application_ends() {
             self.tell_others();

@@ -4,6 +4,7 @@
 //! outcome is open is asked about again, one that cannot be committed is aborted, and the tasks go back to what is committed.
 
 use super::metadata::Metadata;
+use super::opening::Stores;
 use super::rebalance::list;
 use super::task::{Task, TaskId};
 use super::task_init::{self, Positions};
@@ -85,11 +86,11 @@ impl StreamThread {
             self.count(id, task.cx.counts);
             self.published.remove(&id);
             task.cx.state.rollback();
-            let kept = Some((task.cx.state, task.directory.take()));
-            let again = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions, kept);
+            let stores = Stores { state: task.cx.state, directory: task.directory.take() };
+            let again = task_init::open(&self.app, &mut self.clients, &self.cache, id, &inputs, &positions, stores);
             // Halfway there is no going on: everything is opened anew.
             let again = again.map_err(|error| match error.kind() {
-                Kind::Broker | Kind::Busy => Error::new(Kind::Migrated, "a task could not go back").source(error),
+                Kind::Broker => Error::new(Kind::Migrated, "a task could not go back").source(error),
                 _ => error,
             })?;
             self.tasks.insert(id, again);

@@ -52,6 +52,14 @@ impl DiskRows {
         }
     }
 
+    /// Brings the offsets into memory.
+    pub(super) fn read_offsets(&self) -> Result {
+        match self {
+            Rocks(rows) => rows.read_offsets(),
+            Simulated(_) => Ok(()),
+        }
+    }
+
     pub(super) fn forget_offset(&self, partition: &TopicPartition) -> Result {
         match self {
             Rocks(rows) => rows.forget_offset(partition),

@@ -86,6 +86,9 @@ pub enum StoreKind {
         order: WindowOrder,
         /// As for key-value stores.
         timestamped: bool,
+        /// Rows have the headers of the records that they come from, as Kafka Streams' join stores do in memory and not in
+        /// RocksDB. Their changelogs have them too.
+        headers: bool,
     },
     /// Key, end and start of a session.
     Session {

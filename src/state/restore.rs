@@ -3,7 +3,7 @@
 use super::segmented::Segmented;
 use super::versioned::Versioned;
 use super::{StoreId, StoreKind, StoreSpec, TaskState, subscriptions};
-use crate::broker::{RawRecord, TopicPartition};
+use crate::broker::{BatchRecord, RawRecord, TopicPartition};
 use crate::error::Result;
 use crate::record::{Headers, Timestamp};
 
@@ -75,7 +75,7 @@ impl RowFormat {
         store: StoreId,
         key: &[u8],
         value: Option<&[u8]>,
-        timestamp_ms: Timestamp,
+        (timestamp_ms, headers): (Timestamp, &Headers),
         row: &mut Vec<u8>,
     ) -> Result {
         if let Some(versioned) = &mut self.versioned {
@@ -93,7 +93,11 @@ impl RowFormat {
                 subscriptions::encode(value, timestamp_ms, self.headers.as_ref(), row);
                 state.put(store, key, Some(row));
             }
-            value => state.put(store, key, value),
+            Some(value) => {
+                let row = self.segmented.as_ref().map_or(value, |segmented| segmented.stored(value, headers, row));
+                state.put(store, key, Some(row));
+            }
+            None => state.put(store, key, None),
         }
         Ok(())
     }
@@ -142,7 +146,8 @@ impl Restore {
         // A record without a key cannot be a row; the table's source drops it as well.
         if let Some(key) = record.key() {
             let format = &mut self.formats[p.plan.store.0];
-            format.put(state, p.plan.store, key, record.value(), record.meta.timestamp_ms, &mut self.row)?;
+            let BatchRecord { timestamp_ms, headers, .. } = &record.meta;
+            format.put(state, p.plan.store, key, record.value(), (*timestamp_ms, headers), &mut self.row)?;
         }
         p.position = offset + 1;
         p.untold += 1;

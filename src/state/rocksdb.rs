@@ -99,6 +99,14 @@ impl RocksRows {
         Ok(bytes.and_then(|bytes| bytes.first_chunk().map(|b| i64::from_be_bytes(*b))))
     }
 
+    pub(super) fn read_offsets(&self) -> Result {
+        let mut rows = self.range(OFFSETS, None, None)?;
+        while rows.valid() {
+            rows.next();
+        }
+        rows.status().map_err(|e| self.range_failed(OFFSETS, e))
+    }
+
     pub(super) fn forget_offset(&self, partition: &TopicPartition) -> Result {
         let family = self.family(OFFSETS)?;
         self.db.delete_cf(family, partition.to_string()).map_err(|e| self.failed("write to", e))

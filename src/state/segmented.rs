@@ -9,8 +9,10 @@
 //! Source: `AbstractRocksDBSegmentedBytesStore`, `InMemoryWindowStore`, `InMemorySessionStore`, `WindowKeySchema`,
 //! `SessionKeySchema`.
 
+use super::buffer_value::{put_headers, take_headers};
 use super::{Engine, StoreId, StoreKind, StoreSpec, TaskState, WindowOrder};
 use crate::error::Result;
+use crate::record::Headers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -34,6 +36,8 @@ pub struct TimedRow {
     pub suffix: i64,
     /// The row's bytes.
     pub value: Vec<u8>,
+    /// The headers of the record that it comes from, where the store keeps them.
+    pub headers: Headers,
 }
 
 /// Which keys are meant.
@@ -61,6 +65,8 @@ pub struct Segmented {
     engine: Engine,
     suffix: Suffix,
     duplicates: bool,
+    /// Rows begin with the headers of the records that they come from.
+    headers: bool,
     order: WindowOrder,
     retention_ms: i64,
     segment_ms: i64,
@@ -107,11 +113,11 @@ impl Kept {
 impl Segmented {
     /// The view of a store of that kind; `None` for other kinds.
     pub fn new(store: StoreId, spec: &StoreSpec) -> Option<Self> {
-        let (suffix, duplicates, order, retention_ms) = match spec.kind {
-            StoreKind::Window { retention_ms, duplicates, order, .. } => {
-                (Suffix::Sequence, duplicates, order, retention_ms)
+        let (suffix, duplicates, headers, order, retention_ms) = match spec.kind {
+            StoreKind::Window { retention_ms, duplicates, order, headers, .. } => {
+                (Suffix::Sequence, duplicates, headers, order, retention_ms)
             }
-            StoreKind::Session { retention_ms } => (Suffix::Start, false, WindowOrder::Key, retention_ms),
+            StoreKind::Session { retention_ms } => (Suffix::Start, false, false, WindowOrder::Key, retention_ms),
             _ => return None,
         };
         Some(Self {
@@ -119,6 +125,7 @@ impl Segmented {
             engine: spec.engine,
             suffix,
             duplicates,
+            headers,
             order,
             retention_ms,
             segment_ms: (retention_ms / 2).max(SEGMENT_MIN_MS),
@@ -252,7 +259,7 @@ impl Segmented {
         if let Some(row) = self.kept.as_ref().and_then(|kept| kept.rows.get(&physical)) {
             return Ok(Some(row.clone()));
         }
-        Ok(state.get(self.store, &physical)?.map(|row| row.to_vec()))
+        Ok(state.get(self.store, &physical)?.map(|row| self.taken_apart(&row).1.to_vec()))
     }
 
     /// The same, as the store has it that is behind a cache.
@@ -324,6 +331,27 @@ impl Segmented {
         Ok(rows)
     }
 
+    /// The bytes under which a row is kept, written into `out` where they are not those of its value.
+    pub fn stored<'a>(&self, value: &'a [u8], headers: &Headers, out: &'a mut Vec<u8>) -> &'a [u8] {
+        if !self.headers {
+            return value;
+        }
+        out.clear();
+        put_headers(headers, out);
+        out.extend_from_slice(value);
+        out
+    }
+
+    fn row(&self, key: &[u8], time_ms: i64, suffix: i64, stored: &[u8]) -> TimedRow {
+        let (headers, value) = self.taken_apart(stored);
+        TimedRow { key: key.to_vec(), time_ms, suffix, value: value.to_vec(), headers }
+    }
+
+    fn taken_apart<'a>(&self, mut stored: &'a [u8]) -> (Headers, &'a [u8]) {
+        let headers = if self.headers { take_headers(&mut stored) } else { None };
+        (headers.unwrap_or_default(), stored)
+    }
+
     /// The first `limit` rows of these keys and times, in the order of their physical keys; there may be more.
     fn scan(
         &mut self,
@@ -347,7 +375,7 @@ impl Segmented {
                     && (from_ms..=to_ms).contains(&time_ms)
                     && keys.contain(key)
                 {
-                    rows.push(TimedRow { key: key.to_vec(), time_ms, suffix, value: value.to_vec() });
+                    rows.push(self.row(key, time_ms, suffix, value));
                 }
                 rows.len() < limit
             };
@@ -364,7 +392,7 @@ impl Segmented {
                     && (from_ms..=to_ms).contains(&time_ms)
                     && keys.contain(key)
                 {
-                    rows.push(TimedRow { key: key.to_vec(), time_ms, suffix, value: value.clone() });
+                    rows.push(self.row(key, time_ms, suffix, value));
                 }
             }
             // Of what both have, the store's is older.
@@ -566,6 +594,7 @@ mod tests {
             duplicates,
             order: WindowOrder::Key,
             timestamped: false,
+            headers: false,
         };
         for (duplicates, next) in [(true, 8), (false, 0)] {
             let (_dir, _state, mut view) = open(Engine::Memory, kind(duplicates));
@@ -575,7 +604,14 @@ mod tests {
     }
 
     fn window(retention_ms: i64) -> StoreKind {
-        StoreKind::Window { retention_ms, size_ms: 10, duplicates: false, order: WindowOrder::Key, timestamped: false }
+        StoreKind::Window {
+            retention_ms,
+            size_ms: 10,
+            duplicates: false,
+            order: WindowOrder::Key,
+            timestamped: false,
+            headers: false,
+        }
     }
 
     fn times(rows: &[TimedRow]) -> Vec<(String, i64)> {

@@ -331,6 +331,11 @@ impl TaskState {
         }
     }
 
+    /// Reads the offsets of the last commit once, so that those who ask for them later do not wait for the disk.
+    pub(crate) fn read_offsets(&self) -> Result {
+        self.rocks.as_ref().map_or(Ok(()), |rocks| rocks.read_offsets())
+    }
+
     /// Deletes all rows of `store` and the offset of its changelog `partition`: it is going to be restored from the
     /// beginning.
     ///

@@ -156,7 +156,7 @@ fn rows(inner: &mut Inner, name: &str) -> Result<Vec<StoreRow>> {
                     let timestamp_ms = timestamped.then(|| timestamped::timestamp_ms(&row.value));
                     let value = if timestamped { timestamped::value(&row.value).to_vec() } else { row.value };
                     let window = Some((row.time_ms, row.time_ms.saturating_add(size_ms)));
-                    all.push(StoreRow { key: row.key, window, timestamp_ms, value, headers: Headers::default() });
+                    all.push(StoreRow { key: row.key, window, timestamp_ms, value, headers: row.headers });
                 }
             }
             StoreKind::Session { .. } => {

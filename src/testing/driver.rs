@@ -9,6 +9,7 @@ use crate::config::{Config, Guarantee};
 use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
 use crate::runtime;
+use crate::runtime::keeper::Place;
 use crate::runtime::thread::{App, Driven, StreamThread, Turn};
 use crate::state::MemoryBudget;
 use crate::status::{State, StreamsStatus};
@@ -171,7 +172,9 @@ impl TopologyTestDriver {
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let driven = Some(Driven { commit_each: options.commits == Commits::Each, partitions: options.partitions });
         let budget = MemoryBudget::new(&config);
-        let app = Arc::new(runtime::app(topology, config, client, shared, directory, budget, driven)?);
+        let mut app = runtime::app(topology, config, client, shared, directory, budget, driven)?;
+        app.keepers = Place::Turns(Arc::new(|| true));
+        let app = Arc::new(app);
         app.shared.transition(State::Rebalancing, "starting");
         app.shared.add_thread(1, "driver".into());
         let thread = Some(StreamThread::new(1, app.clone())?);

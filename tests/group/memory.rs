@@ -2,12 +2,15 @@
 
 use super::{PATIENCE, counts, dir, wait_until};
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use watersmeet::broker::{NewTopic, TopicPartition};
 use watersmeet::clock::{ManualClock, SystemClock};
 use watersmeet::prelude::*;
+use watersmeet::status::TaskStateName;
 use watersmeet::streams::{CloseOptions, Listeners, RestoreListener, State};
 use watersmeet::testing::MemoryBroker;
 
@@ -140,6 +143,42 @@ fn tasks_of_two_sub_topologies_move_between_instances_and_every_count_comes_once
         wait_for_counts(&broker, 4 + gone as i64);
     }
     assert_eq!(results(&broker).1, 5 * 40, "orderly hand-overs repeat nothing");
+}
+
+#[test]
+fn tasks_that_stay_go_on_while_the_stores_of_others_are_being_opened() {
+    let (broker, dir_a, dir_b) = (broker(), dir(), dir());
+    let a = start(&broker, "a", config(dir_a.path()));
+    produce(&broker, 1);
+    wait_for_counts(&broker, 1);
+    let b = start(&broker, "b", config(dir_b.path()));
+    wait_until("b has its half", || owned(&broker) == [4, 4]);
+    let state = |task: &str| a.status().threads[0].tasks.iter().find(|t| t.id == task).map(|t| t.state);
+    wait_until("a has given its share up", || state("1_2").is_none());
+    // A disk that takes its time: whoever opens the database waits at a pipe until somebody writes to it.
+    let (dir, gate) = (dir_a.path().join("app/1_2/rocksdb"), dir_a.path().join("gate"));
+    let current = std::fs::read(dir.join("CURRENT")).expect("was open");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().expect("runs").success());
+    std::fs::rename(dir.join("CURRENT"), dir.join("KEPT")).expect("renames");
+    std::fs::hard_link(&gate, dir.join("CURRENT")).expect("links");
+    assert!(b.close_with(CloseOptions { timeout: PATIENCE, leave_group: true }));
+    wait_until("the stores are being opened", || state("1_2") == Some(TaskStateName::Created));
+    produce(&broker, 1);
+    let counted_again = || results(&broker).0.values().filter(|count| **count == 2).count();
+    wait_until("those that stayed go on", || counted_again() > 0);
+    assert_eq!(state("1_2"), Some(TaskStateName::Created));
+    assert_eq!(a.state(), State::Rebalancing, "not everything runs");
+    std::fs::rename(dir.join("KEPT"), dir.join("CURRENT")).expect("renames");
+    let mut file = None;
+    wait_until("it is read", || {
+        let options = std::fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&gate);
+        file = options.ok();
+        file.is_some()
+    });
+    file.expect("is open").write_all(&current).expect("writes");
+    wait_for_counts(&broker, 2);
+    assert_eq!(results(&broker).1, 2 * 40, "every count came out once");
+    assert!(a.close(PATIENCE));
 }
 
 #[test]

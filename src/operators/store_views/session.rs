@@ -245,7 +245,7 @@ impl<K: 'static, V: 'static> SessionStore<K, V> {
     ) -> Result<Vec<SessionRow<K, V>>> {
         let rows = context.cx().fetch_timed(self.store, keys, earliest_end_ms, Timestamp::MAX)?;
         let rows = rows.into_iter().filter(|row| row.suffix <= latest_start_ms);
-        rows.map(|TimedRow { key, time_ms, suffix, value }| {
+        rows.map(|TimedRow { key, time_ms, suffix, value, .. }| {
             let value = decode(&self.value, &value)?;
             Ok(SessionRow { key: decode(&self.key, &key)?, start_ms: suffix, end_ms: time_ms, value })
         })

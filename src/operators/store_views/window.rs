@@ -67,8 +67,14 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind =
-            StoreKind::Window { retention_ms, size_ms, duplicates: false, order: WindowOrder::Key, timestamped: false };
+        let kind = StoreKind::Window {
+            retention_ms,
+            size_ms,
+            duplicates: false,
+            order: WindowOrder::Key,
+            timestamped: false,
+            headers: false,
+        };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -93,8 +99,14 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind =
-            StoreKind::Window { retention_ms, size_ms, duplicates: true, order: WindowOrder::Key, timestamped: false };
+        let kind = StoreKind::Window {
+            retention_ms,
+            size_ms,
+            duplicates: true,
+            order: WindowOrder::Key,
+            timestamped: false,
+            headers: false,
+        };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -118,8 +130,14 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
         key: SerdeRef<K>,
         value: SerdeRef<V>,
     ) -> StateStore<Self> {
-        let kind =
-            StoreKind::Window { retention_ms, size_ms, duplicates: false, order: WindowOrder::Key, timestamped: true };
+        let kind = StoreKind::Window {
+            retention_ms,
+            size_ms,
+            duplicates: false,
+            order: WindowOrder::Key,
+            timestamped: true,
+            headers: false,
+        };
         Self::of_kind(name, kind, key, value)
     }
 
@@ -222,7 +240,10 @@ impl<K: 'static, V: 'static> WindowStore<K, V> {
     ) -> Result<Option<WindowRow<K, V>>> {
         let key = encode(&self.key, key)?;
         let row = context.cx().get_timed(self.store, &key, start_ms, 0)?;
-        row.map(|value| self.decoded(TimedRow { key, time_ms: start_ms, suffix: 0, value })).transpose()
+        row.map(|value| {
+            self.decoded(TimedRow { key, time_ms: start_ms, suffix: 0, value, headers: Default::default() })
+        })
+        .transpose()
     }
 
     /// The rows of `key` whose windows begin in this time, both ends included.

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::operators::calls::Calls;
 use crate::runtime;
+use crate::runtime::keeper::Place;
 use crate::runtime::thread::{App, StreamThread, Turn};
 use crate::state::MemoryBudget;
 use crate::state::simulated::SimulatedDisk;
@@ -80,6 +81,8 @@ impl Instance {
         let budget = MemoryBudget::simulated(&config, self.disk.clone());
         let mut app = runtime::app(topology, config, client, clock, directory, budget, None)?;
         app.calls = Calls::inline();
+        let seed = fate.clone();
+        app.keepers = Place::Turns(Arc::new(move || seed.draw(|rng| rng.chance(5_000))));
         let app = Arc::new(app);
         app.shared.transition(State::Rebalancing, "starting");
         for number in 1..=threads {

@@ -25,6 +25,7 @@ impl Interpreter {
                 duplicates: fields.flag("retain_duplicates", false),
                 order: watersmeet::state::WindowOrder::Key,
                 timestamped,
+                headers: false,
             })
         };
         let kind = match fields.text("kind")? {

@@ -13,10 +13,9 @@ use crate::kafka::KafkaBroker;
 use crate::metrics::Metrics;
 use crate::producer::TopicProducer;
 use crate::queries::Store;
-use crate::runtime;
+use crate::runtime::app::App;
 use crate::runtime::queries::Stores;
 use crate::runtime::supervisor::{self, Supervisor};
-use crate::runtime::thread::App;
 use crate::state::MemoryBudget;
 use crate::state::directory::StateDirectory;
 use crate::topology::Topology;
@@ -68,7 +67,7 @@ impl Streams {
     pub fn start_with(topology: Topology, config: Config, listeners: Listeners) -> Result<Self> {
         config.check()?;
         let config = config.within_memory()?;
-        let directory = match runtime::directory(&topology, &config)? {
+        let directory = match App::directory(&topology, &config)? {
             directory if directory.keeps_identity() => directory,
             _ => StateDirectory::for_identity(&config.state_dir, &config.application_id)?,
         };
@@ -102,7 +101,7 @@ impl Streams {
     ) -> Result<Self> {
         config.check()?;
         let config = config.within_memory()?;
-        let directory = runtime::directory(&topology, &config)?;
+        let directory = App::directory(&topology, &config)?;
         Self::start_in(topology, config, broker, clock, directory, listeners)
     }
 
@@ -121,7 +120,7 @@ impl Streams {
             json: topology.json(),
         };
         let budget = MemoryBudget::new(&config);
-        let mut app = runtime::app(topology, config, broker, clock, directory, budget, None)?;
+        let mut app = App::new(topology, config, broker, clock, directory, budget, None)?;
         app.shared.listen(listeners.state);
         app.restore_listener = listeners.restore;
         let app = Arc::new(app);

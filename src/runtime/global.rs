@@ -1,11 +1,11 @@
 //! Global stores: one task per client reads all partitions of their topics, with a consumer of its own, outside of the
 //! group. Source: Kafka Streams' `GlobalStreamThread` and `GlobalStateUpdateTask`.
 
+use super::app::App;
 use super::pace::Limits;
 use super::queue::Input;
 use super::task::{Task, TaskId};
 use super::task_init::{context, make_ports};
-use super::thread::App;
 use crate::broker::{Batch, Consumer, Event, RawRecord, Role, TopicPartition};
 use crate::config::Policy;
 use crate::error::{Error, Kind, Result};

@@ -1,9 +1,10 @@
 //! Tasks on their way in and out: their stores are opened and closed beside the stream thread.
 
+use super::app::App;
 use super::exposed::Exposure;
 use super::task::{Task, TaskId};
 use super::task_init::{self, Positions};
-use super::thread::{App, StreamThread};
+use super::thread::StreamThread;
 use crate::broker::TopicPartition;
 use crate::error::{Error, Kind, Result};
 use crate::operators::Cx;

@@ -1,8 +1,8 @@
 //! Reading a client's stores from any thread, as bytes. What [`crate::queries`] and HTTP are made of.
 
+use super::app::App;
 use super::exposed::{Exposed, unavailable};
 use super::task::TaskId;
-use super::thread::App;
 use crate::broker::Written;
 use crate::error::{Error, Kind, Result};
 use crate::partitioner::partition_for_key;

@@ -1,8 +1,9 @@
 //! Starts the stream threads, and decides what follows when one ends: replace it, or close the client. Never a zombie.
 
+use super::app::App;
 use super::global;
 use super::shared::Shared;
-use super::thread::{App, StreamThread, Turn};
+use super::thread::{StreamThread, Turn};
 use crate::config::Uncaught;
 use crate::error::{Error, Kind, Result};
 use crate::status::{State, ThreadState};

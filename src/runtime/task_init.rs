@@ -1,12 +1,13 @@
 //! Opens a task: its state, its ports, its inputs; and brings its stores up to date.
 
+use super::app::App;
 use super::commit::Changelogs;
 use super::drain::Holding;
 use super::metadata::Metadata;
 use super::opening::Stores;
 use super::queue::Input;
 use super::task::{Task, TaskId};
-use super::thread::{App, Clients};
+use super::thread::Clients;
 use crate::broker::{Consumer, Event, Role, TopicPartition};
 use crate::config::{Policy, StoreFormat};
 use crate::error::{Error, Kind, Result};

@@ -1,34 +1,27 @@
 //! A stream thread: owns its consumers, its producer, its tasks and their stores. `step` is one turn of the crank.
 
+use super::app::App;
 use super::commit;
-use super::exposed::{Mailbox, Registry};
+use super::exposed::Mailbox;
 use super::global::GlobalTask;
-use super::instances::Known;
-use super::keeper::{self, Keeper};
-use super::listeners::RestoreListener;
+use super::keeper::Keeper;
 use super::opening::Opening;
 use super::pace::Limits;
-use super::prepare::Plan;
-use super::purge::Purge;
 use super::queue::Input;
-use super::shared::Shared;
 use super::task::{Task, TaskId};
-use super::topics::{KnownTopics, Topics};
+use super::topics::KnownTopics;
 use super::transaction::Transaction;
-use crate::broker::{Batch, Broker, Consumer, Event, Isolation, Producer, RawRecord, Role, Sender, TopicPartition};
-use crate::config::Config;
+use crate::broker::{Batch, Consumer, Event, Producer, RawRecord, Role, TopicPartition};
 use crate::error::{Error, Kind, Result};
-use crate::metrics::{Metrics, ThreadMetrics, TurnFigures};
+use crate::metrics::{ThreadMetrics, TurnFigures};
 use crate::operators::CacheBudget;
 use crate::operators::Cx;
-use crate::operators::calls::Calls;
 use crate::operators::cx::Counts;
-use crate::state::directory::StateDirectory;
-use crate::state::{GlobalStores, MemoryBudget, StoreId, TaskState};
+use crate::state::{StoreId, TaskState};
 use crate::status::{TaskStateName, ThreadState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many records one poll may bring, and one task may process in a turn.
@@ -42,69 +35,6 @@ const LONG_TURN_NANOS: u64 = 1_000_000_000;
 const PUBLISH_INTERVAL_MS: i64 = 200;
 /// How long a commit waits for the producer before the turn ends and the next one tries again.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
-
-/// What all threads of a client share.
-pub(crate) struct App {
-    pub(crate) config: Config,
-    pub(crate) plan: Plan,
-    pub(crate) globals: GlobalStores,
-    /// Where calls to the outside run.
-    pub(crate) calls: Calls,
-    /// Where tasks' stores are opened and closed.
-    pub(crate) keepers: keeper::Place,
-    pub(crate) broker: Arc<dyn Broker>,
-    /// See [`sender`](Self::sender).
-    pub(crate) sender: OnceLock<Arc<dyn Sender>>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) directory: StateDirectory,
-    pub(crate) budget: Arc<MemoryBudget>,
-    /// Whether a client that closes leaves the group, rather than to come back under its name.
-    pub(crate) leaves: bool,
-    /// The running tasks' stores, for queries.
-    pub(crate) exposed: Arc<Registry>,
-    /// The application's instances, for queries.
-    pub(crate) instances: Known,
-    /// Set where a test turns the thread.
-    pub(crate) driven: Option<Driven>,
-    /// The source topics.
-    pub(crate) topics: Topics,
-    pub(crate) purge: Purge,
-    /// Who is told of restores.
-    pub(crate) restore_listener: Option<Arc<dyn RestoreListener>>,
-}
-
-impl App {
-    /// Which records consumers get to see.
-    pub(super) fn isolation(&self) -> Isolation {
-        if self.config.is_exactly_once() { Isolation::ReadCommitted } else { Isolation::AsConfigured }
-    }
-
-    /// What the application's own records are sent with; made when it is first asked for.
-    pub(crate) fn sender(&self) -> Result<Arc<dyn Sender>> {
-        if let Some(sender) = self.sender.get() {
-            return Ok(sender.clone());
-        }
-        let sender = self.broker.sender()?;
-        Ok(self.sender.get_or_init(|| sender).clone())
-    }
-
-    /// The transactional id of a thread's producer: `<application.id>-<process id>-<thread>`. Source: Kafka Streams' `StreamsProducer`.
-    fn transactional_id(&self, thread: usize) -> Option<String> {
-        let id = || format!("{}-{}-{thread}", self.config.application_id, self.directory.process_id());
-        self.config.is_exactly_once().then(id)
-    }
-}
-
-/// How a thread runs that a test turns: one task per partition has all of the topology, a turn processes one record of each
-/// task, and the clock commits nothing. Source: Kafka Streams' `TopologyTestDriver`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Driven {
-    /// Whether the turn that has processed a record commits it.
-    pub(crate) commit_each: bool,
-    /// How many partitions a topic gets that is created because it is written to.
-    pub(crate) partitions: i32,
-}
 
 /// The clients of one thread.
 pub(crate) struct Clients {

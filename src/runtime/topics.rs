@@ -1,9 +1,9 @@
 //! The source topics as they are on the broker, and which tasks read them. Topics that match a pattern come and go while
 //! the client runs.
 
+use super::app::App;
 use super::assignment::Inputs;
 use super::prepare::{Found, Plan};
-use super::thread::App;
 use crate::error::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

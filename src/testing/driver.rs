@@ -8,9 +8,9 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::{Config, Guarantee};
 use crate::dsl::{Consumed, Produced};
 use crate::error::{Error, Kind, Result};
-use crate::runtime;
+use crate::runtime::app::{App, Driven};
 use crate::runtime::keeper::Place;
-use crate::runtime::thread::{App, Driven, StreamThread, Turn};
+use crate::runtime::thread::{StreamThread, Turn};
 use crate::state::MemoryBudget;
 use crate::status::{State, StreamsStatus};
 use crate::topology::{NodeKind, SinkTopic, TopicName, Topology};
@@ -167,12 +167,12 @@ impl TopologyTestDriver {
         for topic in topics(&topology, &config) {
             broker.create_topic(&topic, options.partitions);
         }
-        let directory = runtime::directory(&topology, &config)?;
+        let directory = App::directory(&topology, &config)?;
         let client = broker.client(&config.application_id, "driver");
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let driven = Some(Driven { commit_each: options.commits == Commits::Each, partitions: options.partitions });
         let budget = MemoryBudget::new(&config);
-        let mut app = runtime::app(topology, config, client, shared, directory, budget, driven)?;
+        let mut app = App::new(topology, config, client, shared, directory, budget, driven)?;
         app.keepers = Place::Turns(Arc::new(|| true));
         let app = Arc::new(app);
         app.shared.transition(State::Rebalancing, "starting");

@@ -549,6 +549,31 @@ fn brokers_that_are_gone_are_trouble_until_they_are_back() {
 }
 
 #[test]
+fn who_only_asks_hears_that_brokers_are_back_and_is_not_answered_a_thousand_times_a_second() {
+    let mock = MockCluster::start(1).unwrap();
+    let cluster = Cluster::Mock(mock.clone());
+    let (broker, topic) = (cluster.broker("asks"), cluster.topic("asks", 1));
+    fill(&broker, &topic, 1, 5);
+    let mut reader = Reader::of(&broker, &topic, 1);
+    reader.records(5);
+    mock.brokers_down().unwrap();
+    reader.event("trouble", |e| matches!(e, Event::Trouble(_)).then_some(()));
+
+    let asked = [TopicPartition::new(topic.clone(), 0)];
+    let begun = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(reader.consumer.committed(&asked).unwrap_err().kind(), Kind::Broker);
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1), "{:?}", begun.elapsed());
+    mock.brokers_up().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    while reader.consumer.committed(&asked).is_err() {
+        assert!(Instant::now() < deadline, "the brokers are back");
+    }
+    reader.event("end of trouble", |e| matches!(e, Event::TroubleOver).then_some(()));
+}
+
+#[test]
 fn a_full_queue_refuses_until_there_is_room() {
     for cluster in Cluster::all() {
         let topic = cluster.topic("full", 1);

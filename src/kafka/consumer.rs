@@ -283,7 +283,7 @@ impl KafkaConsumer {
     /// What an offset stands for in `auto.offset.reset`'s terms, for all partitions in one request per leader.
     fn offsets_at(&mut self, partitions: &[TopicPartition], at: i64) -> Result<Vec<i64>> {
         let doing = "asking for offsets";
-        self.watch.check(doing)?;
+        self.watch.check(&self.client, doing)?;
         let list = List::new(partitions.iter().map(|p| (p, at)));
         // SAFETY: the client and the list are alive; the answer is written into the list.
         let error =
@@ -449,7 +449,7 @@ impl Consumer for KafkaConsumer {
             return Ok(Vec::new());
         }
         let doing = "asking for committed offsets";
-        self.watch.check(doing)?;
+        self.watch.check(&self.client, doing)?;
         let list = List::new(partitions.iter().map(|p| (p, NONE)));
         // SAFETY: the client and the list are alive; the answer is written into the list.
         let error = unsafe { sys::rd_kafka_committed(self.rk(), list.ptr(), REQUEST_TIMEOUT.as_millis() as i32) };
@@ -463,7 +463,7 @@ impl Consumer for KafkaConsumer {
             return Ok(());
         }
         let doing = "committing offsets";
-        self.watch.check(doing)?;
+        self.watch.check(&self.client, doing)?;
         let mut list = List::new(offsets.iter().map(|(p, committed)| (p, committed.offset)));
         list.set_metadata(offsets.iter().map(|(_, committed)| &*committed.metadata));
         // SAFETY: the client and the list are alive and the list is copied. The answer comes to a queue of its own, so
@@ -508,7 +508,7 @@ impl Consumer for KafkaConsumer {
         if !self.reads_committed {
             return self.offsets_at(partitions, END);
         }
-        self.watch.check("asking for the ends of logs")?;
+        self.watch.check(&self.client, "asking for the ends of logs")?;
         // SAFETY: the client is alive.
         unsafe { ends::log_ends(self.rk(), partitions) }
     }

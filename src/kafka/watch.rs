@@ -20,6 +20,8 @@ const MISSING_AFTER: Duration = Duration::from_secs(4);
 pub(super) struct Watch {
     /// When to look for the brokers again; `None` while they are there.
     brokers: Option<Instant>,
+    /// They are back, and nobody has been told yet.
+    back: bool,
     /// Topics, since when, and when to look for them again.
     topics: Vec<(String, Instant, Instant)>,
 }
@@ -33,11 +35,24 @@ impl Watch {
             .then(|| Event::Trouble(code::error(RDKafkaErrorCode::AllBrokersDown, "consuming").source(words)))
     }
 
-    /// While all brokers are down, a request need not wait to find out.
-    pub(super) fn check(&self, doing: &str) -> Result {
+    /// While all brokers are down, a request need not wait for its own time to find out. Who asks may ask for nothing else, and
+    /// poll nothing, until he is answered: so this looks for the brokers as well, and waits until it is time to.
+    pub(super) fn check(&mut self, client: &Client<Inbox>, doing: &str) -> Result {
+        if let Some(at) = self.brokers {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            self.look_for_brokers(client);
+        }
         match self.brokers {
             Some(_) => Err(code::error(RDKafkaErrorCode::AllBrokersDown, doing)),
             None => Ok(()),
+        }
+    }
+
+    fn look_for_brokers(&mut self, client: &Client<Inbox>) {
+        let now = Instant::now();
+        if self.brokers.is_some_and(|at| at <= now) {
+            self.back = is_connected(client);
+            self.brokers = (!self.back).then_some(now + AGAIN);
         }
     }
 
@@ -51,20 +66,17 @@ impl Watch {
 
     /// Looks again for what seems to be gone, where it is time to. Costs nothing while nothing is gone.
     pub(super) fn look(&mut self, client: &Client<Inbox>, events: &mut Vec<Event>) {
-        if self.brokers.is_none() && self.topics.is_empty() {
+        if self.brokers.is_none() && self.topics.is_empty() && !self.back {
             return;
         }
-        let now = Instant::now();
-        if self.brokers.is_some_and(|at| at <= now) {
-            self.brokers = Some(now + AGAIN);
-            if is_connected(client) {
-                self.brokers = None;
-                events.push(Event::TroubleOver);
-            }
+        self.look_for_brokers(client);
+        if std::mem::take(&mut self.back) {
+            events.push(Event::TroubleOver);
         }
         if self.brokers.is_some() {
             return;
         }
+        let now = Instant::now();
         self.topics.retain_mut(|(topic, since, again)| {
             if *again > now {
                 return true;

@@ -62,9 +62,7 @@ impl Cluster {
     fn topic(&self, name: &str, partitions: i32) -> Arc<str> {
         let name = unique(name);
         let new = NewTopic { name: name.clone(), partitions, replication: -1, config: Vec::new() };
-        let mut admin = self.broker("admin").admin().unwrap();
-        admin.create_topics(&[new]).unwrap();
-        until("the topic is there", || admin.topics(std::slice::from_ref(&name)).unwrap()[0].is_some());
+        self.broker("admin").admin().unwrap().create_topics(&[new]).unwrap();
         name.into()
     }
 }
@@ -487,6 +485,42 @@ fn a_missing_topic_is_told_and_not_created() {
             assert_eq!(admin.topics(&[missing]).unwrap(), [None]);
             reader.consumer.close(true).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_topic_that_has_been_created_is_known() {
+    for cluster in Cluster::all() {
+        let mut admin = cluster.broker("admin").admin().unwrap();
+        for _ in 0..10 {
+            let names: Vec<String> = (0..10).map(|_| unique("new")).collect();
+            let new =
+                |name: &String| NewTopic { name: name.clone(), partitions: 8, replication: -1, config: Vec::new() };
+            admin.create_topics(&names.iter().map(new).collect::<Vec<_>>()).unwrap();
+            let found = admin.topics(&names).unwrap();
+            assert!(found.iter().all(|topic| topic.as_ref().is_some_and(|topic| topic.partitions == 8)), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_topic_that_comes_after_the_subscription_is_assigned_soon() {
+    let Some(cluster) = Cluster::real() else { return };
+    let (there, late) = (cluster.topic("there", 1), unique("late"));
+    let broker = cluster.broker(&unique("app"));
+    let mut reader = Reader::subscribed(&broker, &[there.clone(), late.as_str().into()]);
+    assert_eq!(reader.join().len(), 1);
+    let new = NewTopic { name: late.clone(), partitions: 1, replication: -1, config: Vec::new() };
+    broker.admin().unwrap().create_topics(&[new]).unwrap();
+    // By itself librdkafka would look again after half a minute.
+    let began = Instant::now();
+    while !reader.events.iter().any(|e| matches!(e, Event::Assigned(of) if of.iter().any(|tp| *tp.topic == *late))) {
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", reader.events);
+        if let Some(i) = reader.events.iter().position(|e| matches!(e, Event::Revoking(_))) {
+            let Event::Revoking(partitions) = reader.events.remove(i) else { unreachable!("it was one") };
+            reader.consumer.unassign(&partitions).unwrap();
+        }
+        reader.poll();
     }
 }
 

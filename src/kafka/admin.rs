@@ -16,6 +16,10 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaType};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often it is looked for topics that were created.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What [`Admin`] asks for, one client per request.
 pub(super) struct KafkaAdmin {
@@ -77,7 +81,8 @@ impl Admin for KafkaAdmin {
                 Err((topic, code)) => return Err(code::error(code, "creating a topic").topic(topic)),
             }
         }
-        Ok(())
+        let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+        self.wait_until_known(&names)
     }
 
     fn settings(&mut self, topics: &[String]) -> Result<Vec<BTreeMap<String, String>>> {
@@ -127,6 +132,20 @@ impl Admin for KafkaAdmin {
 }
 
 impl KafkaAdmin {
+    /// Brokers hear of a topic some time after the controller has made it. Who joined a group before that would be a member
+    /// without it: its partitions would be nobody's until someone looks at all topics again, which takes half a minute, and
+    /// does not happen where the members come back under their names meanwhile.
+    fn wait_until_known(&mut self, names: &[String]) -> Result {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while self.topics(names)?.iter().any(Option::is_none) {
+            if Instant::now() > deadline {
+                return Err(Error::new(Kind::Broker, "topics that were created are not known to the brokers yet"));
+            }
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        Ok(())
+    }
+
     /// One admin request, waited for.
     fn request<T>(
         &self,

@@ -87,6 +87,8 @@ impl Watch {
                 |code| matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic);
             let is_unknown = |t: &rdkafka::metadata::MetadataTopic| t.error().is_some_and(|e| unknown(e.into()));
             if !found.topics().iter().any(is_unknown) {
+                // The group has to hear that its partitions are there, and librdkafka tells it after a look at all topics only.
+                drop(client.fetch_metadata(None, AGAIN));
                 return false;
             }
             if since.elapsed() < MISSING_AFTER {

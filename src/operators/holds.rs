@@ -4,9 +4,10 @@
 //! A node that begins such work takes a [`Hold`] of the record at hand and gives it back when the work has ended. What is
 //! committed of a partition is the offset of the first record that is still held.
 
-use crate::broker::TopicPartition;
+use crate::broker::{TopicPartition, Waker};
 use crate::record::Timestamp;
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,11 @@ struct Held {
 }
 
 impl Holds {
+    /// None yet; who waits for work to end waits for `signal`.
+    pub(crate) fn new(signal: Arc<Signal>) -> Self {
+        Self { signal, ..Self::default() }
+    }
+
     /// This record of an input is processed now; `time_ms` is the time of its partition before it.
     pub(crate) fn begin(&mut self, partition: &Rc<TopicPartition>, offset: i64, time_ms: Timestamp) {
         let known = self.partitions.iter().position(|of| Rc::ptr_eq(&of.partition, partition));
@@ -170,18 +176,33 @@ impl Holds {
     }
 }
 
-/// Wakes whoever waits for work to end.
-#[derive(Debug, Default)]
+/// Wakes the thread that waits for work to end, also where it waits for records.
+#[derive(Default)]
 pub struct Signal {
     ended: Mutex<bool>,
     changed: Condvar,
+    poll: Option<Waker>,
+}
+
+impl fmt::Debug for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signal").field("ended", &self.ended).finish_non_exhaustive()
+    }
 }
 
 impl Signal {
+    /// The signal of a thread; `poll` ends the waiting of its consumer.
+    pub(crate) fn new(poll: Waker) -> Self {
+        Self { poll: Some(poll), ..Self::default() }
+    }
+
     /// Some work has ended.
     pub fn notify(&self) {
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_all();
+        if let Some(poll) = &self.poll {
+            poll();
+        }
     }
 
     /// Waits until some work has ended since the last call, at most so long.

@@ -59,6 +59,11 @@ pub trait Work {
 
     /// How much is under way, and how much waits to begin.
     fn under_way(&self) -> (usize, usize);
+
+    /// Whether it is to be called again soon though nothing may end: something goes out when it has waited long enough.
+    fn is_timed(&self) -> bool {
+        false
+    }
 }
 
 /// The hooks of one task.
@@ -121,6 +126,11 @@ impl Hooks {
     /// Calls [`Work::abandon`] of all.
     pub fn abandon(&mut self, cx: &mut Cx, partitions: Option<&[TopicPartition]>) {
         self.works.iter().for_each(|work| work.borrow_mut().abandon(cx, partitions));
+    }
+
+    /// Whether one of them is to be called again soon ([`Work::is_timed`]).
+    pub fn is_timed(&self) -> bool {
+        self.works.iter().any(|work| work.borrow().is_timed())
     }
 
     /// How much is under way, and how much waits to begin.

@@ -309,6 +309,10 @@ impl<K: 'static, V: 'static> Work for Indexer<K, V> {
         self.start(cx);
     }
 
+    fn is_timed(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.sent.is_none() && !lane.collected.is_empty())
+    }
+
     fn under_way(&self) -> (usize, usize) {
         (self.in_flight.len(), self.lanes.iter().map(|lane| lane.collected.len()).sum())
     }

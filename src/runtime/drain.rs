@@ -7,16 +7,14 @@ use super::thread::StreamThread;
 use super::transaction::Transaction;
 use crate::broker::{Outgoing, TopicPartition};
 use crate::error::{Error, Kind, Result};
-use crate::operators::holds::Signal;
 use crate::record::Timestamp;
 use crate::status::TaskStateName;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a poll takes at most while results may come that the consumer does not tell of.
+/// How long a poll takes at most while something is collected that goes out when it has waited long enough.
 const POLL_MAX: Duration = Duration::from_millis(5);
-/// How long a thread that drains waits before it looks at all of its tasks again.
+/// How long a thread that drains waits for a sign before it looks at its tasks again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How a task commits whose nodes hold offsets back.
@@ -108,10 +106,10 @@ impl Task {
 }
 
 impl StreamThread {
-    /// How long a poll may wait for records.
+    /// How long a poll may wait for records. What ends beside the thread ends it.
     pub(super) fn patience(&self) -> Duration {
         let poll = self.app.config.poll;
-        if self.has_work_under_way() { poll.min(POLL_MAX) } else { poll }
+        if self.tasks.values().any(|task| task.hooks.is_timed()) { poll.min(POLL_MAX) } else { poll }
     }
 
     /// True while calls of a task are under way.
@@ -157,7 +155,7 @@ impl StreamThread {
         }
         let transactional = self.clients.transaction == Transaction::Open;
         loop {
-            let mut signal: Option<Arc<Signal>> = None;
+            let mut waits = false;
             for task in self.tasks.values_mut().filter(|task| task.state == TaskStateName::Running) {
                 let patience = task.hooks.patience().as_nanos() as u64;
                 let concerned = task.holding.is_some() && (leaves(task) || (transactional && task.needs_barrier()));
@@ -166,14 +164,12 @@ impl StreamThread {
                 }
                 let producer = &mut self.clients.producer;
                 let open = task.drain(clock.now_ms(), |record| producer.send(record))?;
-                if open && clock.nanos().saturating_sub(began) < patience {
-                    signal = Some(task.cx.holds.signal().clone());
-                }
+                waits |= open && clock.nanos().saturating_sub(began) < patience;
             }
-            match signal {
-                Some(signal) => signal.wait(LOOK_INTERVAL),
-                None => return Ok(()),
+            if !waits {
+                return Ok(());
             }
+            self.clients.work_ended.wait(LOOK_INTERVAL);
         }
     }
 

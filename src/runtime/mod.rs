@@ -10,6 +10,7 @@ mod first_offsets;
 mod global;
 pub mod instances;
 pub(crate) mod keeper;
+mod left_out;
 mod listeners;
 mod metadata;
 mod opening;

@@ -17,6 +17,7 @@ impl StreamThread {
         tracing::info!(thread = self.number, "assigned {}", list(partitions));
         self.set_state(ThreadState::PartitionsAssigned);
         self.owned.extend(partitions.iter().cloned());
+        self.join_anew_if_left_out()?;
         // Those for which there is no task yet: all but those of tasks that waited for the rest of their partitions.
         let partitions = &self.without_task();
         if partitions.is_empty() {

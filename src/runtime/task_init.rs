@@ -13,6 +13,7 @@ use crate::config::{Policy, StoreFormat};
 use crate::error::{Error, Kind, Result};
 use crate::operators::Build;
 use crate::operators::cx::Counts;
+use crate::operators::holds::Holds;
 use crate::operators::sizes::TopicSizes;
 use crate::operators::{CacheBudget, Cx, ErasedPort, Hooks, Outbox, RecordCache};
 use crate::state::restore::{Restore, RestorePartition};
@@ -44,6 +45,7 @@ pub(super) fn open(
     // The global stores' ids follow those of the task's own.
     let all: Vec<StoreSpec> = cached(app, nodes, &specs).into_iter().chain(app.globals.specs().to_vec()).collect();
     let mut cx = context(app, id, state, &all, cache);
+    cx.holds = Holds::new(clients.work_ended.clone());
     cx.dead_letters = app.config.errors.dead_letter_topic.as_deref().map(|topic| cx.outbox.topic(topic));
     let mut changelogs = Changelogs::default();
     for (i, spec) in specs.iter().enumerate() {

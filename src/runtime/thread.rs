@@ -17,6 +17,7 @@ use crate::metrics::{ThreadMetrics, TurnFigures};
 use crate::operators::CacheBudget;
 use crate::operators::Cx;
 use crate::operators::cx::Counts;
+use crate::operators::holds::Signal;
 use crate::state::{StoreId, TaskState};
 use crate::status::{TaskStateName, ThreadState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,8 @@ pub(crate) struct Clients {
     pub(crate) producer: Box<dyn Producer>,
     pub(crate) restorer: Option<Box<dyn Consumer>>,
     pub(crate) transaction: Transaction,
+    /// Some work of a task that goes on beside the thread has ended.
+    pub(crate) work_ended: Arc<Signal>,
     /// Records were refused: counting does not tell how far the changelogs are.
     pub(crate) recount: bool,
 }
@@ -52,7 +55,8 @@ impl Clients {
         let consumer = app.broker.consumer(Role::Main { thread }, app.isolation())?;
         let producer = app.broker.producer(thread, app.transactional_id(thread).as_deref())?;
         let transaction = if app.config.is_exactly_once() { Transaction::Fresh } else { Transaction::None };
-        Ok(Self { thread, consumer, producer, restorer: None, transaction, recount: false })
+        let work_ended = Arc::new(Signal::new(consumer.waker()));
+        Ok(Self { thread, consumer, producer, restorer: None, transaction, work_ended, recount: false })
     }
 }
 
@@ -76,6 +80,8 @@ pub struct StreamThread {
     pub(super) global: Option<GlobalTask>,
     pub(super) cache: CacheBudget,
     pub(super) phase: Phase,
+    /// Nothing has been assigned to it yet.
+    pub(super) may_be_left_out: bool,
     /// The topics that it has subscribed to.
     subscription: Vec<Arc<str>>,
     pub(super) owned: BTreeSet<TopicPartition>,
@@ -128,6 +134,7 @@ impl StreamThread {
             global: None,
             cache,
             phase: Phase::Created,
+            may_be_left_out: true,
             subscription: Vec::new(),
             owned: BTreeSet::new(),
             tasks: BTreeMap::new(),

@@ -4,6 +4,7 @@
 mod java;
 mod kafka;
 mod memory;
+mod versions;
 #[path = "../waiting/mod.rs"]
 mod waiting;
 

@@ -2,11 +2,13 @@
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::header::RETRY_AFTER;
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use watersmeet::prelude::CallError;
 
 /// What the service has found in a text.
@@ -38,14 +40,18 @@ impl LinkService {
     pub async fn extract(&self, text: &str) -> Result<Found, CallError> {
         let request = Request::post(format!("http://{}/extract", self.address)).body(Full::from(text.to_owned()));
         let answer = self.http.request(request.map_err(CallError::permanent)?).await?;
-        let status = answer.status();
+        let (status, retry_after) = (answer.status(), answer.headers().get(RETRY_AFTER));
+        let seconds = retry_after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
         let body = answer.into_body().collect().await?.to_bytes();
-        match status {
-            StatusCode::OK => Ok(serde_json::from_slice(&body).map_err(CallError::permanent)?),
+        let what = || format!("the service answers {status}: {}", body.trim_ascii().escape_ascii());
+        match (status, seconds) {
+            (StatusCode::OK, _) => Ok(serde_json::from_slice(&body).map_err(CallError::permanent)?),
             // The service has had enough, or is being restarted.
-            StatusCode::TOO_MANY_REQUESTS => Err(CallError::passing("the service has had enough")),
-            _ if status.is_server_error() => Err(CallError::passing(format!("the service answers {status}"))),
-            _ => Err(CallError::permanent(format!("the service answers {status}: {}", body.escape_ascii()))),
+            _ if status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error() => {
+                Err(CallError::permanent(what()))
+            }
+            (_, Some(seconds)) => Err(CallError::after(Duration::from_secs(seconds), what())),
+            (_, None) => Err(CallError::passing(what())),
         }
     }
 }

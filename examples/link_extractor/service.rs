@@ -1,5 +1,5 @@
 //! The slow service, for tests: `POST /extract` answers with a text's links, after 200 to 1,200 ms. One request in forty it
-//! refuses. `GET /stats` tells how many requests there were, and how many at a time.
+//! refuses, and says when to come again. `GET /stats` tells how many requests there were, and how many at a time.
 
 use serde_json::{Value, json};
 use std::collections::hash_map::RandomState;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use warp::Filter;
+use warp::http::Response;
 use watersmeet::error::{Error, Kind, Result};
 
 const SHORTEST_MS: u64 = 200;
@@ -65,13 +66,11 @@ fn routes(stats: Stats) -> impl Filter<Extract = impl warp::Reply, Error = warp:
                 now.fetch_sub(1, Ordering::Relaxed);
                 if number % REFUSES_ONE_IN == REFUSES_ONE_IN - 1 {
                     refused.fetch_add(1, Ordering::Relaxed);
-                    return warp::reply::with_status(
-                        String::from("not now\n"),
-                        warp::http::StatusCode::SERVICE_UNAVAILABLE,
-                    );
+                    let not_now = Response::builder().status(503).header("retry-after", "1");
+                    return not_now.body(String::from("not now\n")).expect("the headers are constants");
                 }
                 let links: Vec<Value> = links(&String::from_utf8_lossy(&body)).collect();
-                warp::reply::with_status(json!({ "links": links, "ms": ms }).to_string(), warp::http::StatusCode::OK)
+                Response::new(json!({ "links": links, "ms": ms }).to_string())
             }
         },
     );

@@ -232,6 +232,12 @@ fn results_wait_in_their_order_and_no_more_are_taken_than_there_is_room_for() {
     let options = AsyncOptions::new(8).held_max(10).order(CallOrder::All);
     let streams = start(&broker, calls(&seen, options), config(dir.path()));
     wait_until("there is no room", || seen.began.lock().unwrap().len() == 3 + 10);
+    let told = || streams.metrics().text(&streams.status());
+    let shown =
+        |name: &str, n: u32| told().lines().any(|line| line.starts_with(name) && line.ends_with(&format!(" {n}")));
+    wait_until("one call is shown, and nine results that wait", || {
+        shown("watersmeet_calls_in_flight{", 1) && shown("watersmeet_calls_waiting{", 9)
+    });
     wait_until("what came before is committed", || committed(&broker) == HANGS);
     assert_eq!(results(&broker).len(), 3);
     // A client that closes does not wait for ever, and the record comes again.
@@ -290,4 +296,124 @@ fn where_a_store_has_seen_the_record_the_commit_waits_for_its_call() {
             assert_eq!(store.get(&"k1".into()).expect("answers"), Some(10));
         }
     }
+}
+
+#[test]
+fn a_client_that_closes_waits_for_its_calls_and_none_is_made_again() {
+    let (broker, dir) = (broker(20), tempfile::tempdir().unwrap());
+    let (made, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let seen = (made.clone(), may_end.clone());
+    let topology = topology(move |stream| {
+        stream.map_async(AsyncOptions::new(20).order(CallOrder::None).patience(PATIENCE), move |call| {
+            let (made, may_end) = seen.clone();
+            async move {
+                made.fetch_add(1, Ordering::SeqCst);
+                while !may_end.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Ok(call.value)
+            }
+        })
+    });
+    let streams = start(&broker, topology, config(dir.path()));
+    wait_until("all calls are under way", || made.load(Ordering::SeqCst) == 20);
+    std::thread::scope(|scope| {
+        let closed = scope.spawn(|| streams.close(PATIENCE));
+        wait_until("it closes", || streams.state() == watersmeet::streams::State::PendingShutdown);
+        may_end.store(true, Ordering::SeqCst);
+        assert!(closed.join().unwrap());
+    });
+    assert_eq!((made.load(Ordering::SeqCst), results(&broker).len(), committed(&broker)), (20, 20, 20));
+}
+
+/// Counts the calls that were cancelled: a future that is dropped before its end.
+struct Cancelled(Arc<AtomicUsize>, bool);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.0.fetch_add(usize::from(!self.1), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn calls_for_partitions_that_go_to_another_instance_are_cancelled_and_made_again_there() {
+    for exactly_once in [false, true] {
+        let broker = MemoryBroker::new();
+        broker.create_topic("in", 2);
+        broker.create_topic("out", 2);
+        for n in 0..20i64 {
+            broker.produce("in", format!("k{n}").as_bytes(), n.to_be_bytes().as_slice(), n).unwrap();
+        }
+        let (hangs, cancelled) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let instance = |name: &str, dir: &Path| {
+            let (hangs, cancelled) = (hangs.clone(), cancelled.clone());
+            let options = AsyncOptions::new(20).order(CallOrder::None).patience(Duration::from_millis(20));
+            let topology = topology(move |stream| {
+                stream.map_async(options, move |call| {
+                    let (hangs, cancelled) = (hangs.clone(), cancelled.clone());
+                    async move {
+                        let mut whole = Cancelled(cancelled, false);
+                        while hangs.load(Ordering::SeqCst) {
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                        whole.1 = true;
+                        Ok(call.value)
+                    }
+                })
+            });
+            let config = if exactly_once { config(dir).exactly_once() } else { config(dir) };
+            Streams::start_on(topology, config, broker.client("app", name), SystemClock::shared()).expect("starts")
+        };
+        let in_flight = |streams: &Streams| -> usize {
+            streams.status().threads.iter().flat_map(|thread| &thread.tasks).map(|task| task.in_flight).sum()
+        };
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let first = instance("p1", dirs[0].path());
+        wait_until("all calls are under way", || in_flight(&first) == 20);
+        let second = instance("p2", dirs[1].path());
+        wait_until("both have calls", || {
+            let (a, b) = (in_flight(&first), in_flight(&second));
+            b > 0 && a + b == 20
+        });
+        let moved = in_flight(&second);
+        assert!(cancelled.load(Ordering::SeqCst) >= moved, "{moved} calls were made elsewhere and not cancelled");
+        assert!(results(&broker).is_empty());
+        hangs.store(false, Ordering::SeqCst);
+        wait_until("all is done", || results(&broker).len() >= 20);
+        let mut values: Vec<i64> = results(&broker).into_iter().map(|(_, n)| n).collect();
+        values.sort_unstable();
+        assert!(values.into_iter().eq(0..20), "nothing twice");
+    }
+}
+
+#[test]
+fn a_result_goes_on_as_soon_as_it_is_there() {
+    let (broker, dir) = (broker(50), tempfile::tempdir().unwrap());
+    // One call at a time: the next one begins when the thread has seen the result.
+    let topology = topology(|stream| {
+        stream.map_async(AsyncOptions::new(1).held_max(1), |call| async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(call.value)
+        })
+    });
+    let config = Config { poll: Duration::from_secs(2), ..config(dir.path()) };
+    let _streams = start(&broker, topology, config);
+    // A thread that looked at the end of its polls only would need more than a minute and a half.
+    wait_until("all is done", || results(&broker).len() >= 50);
+}
+
+#[test]
+fn where_the_policy_is_to_go_on_a_record_whose_call_fails_is_left_out() {
+    let topology = topology(|stream| {
+        stream.map_async(AsyncOptions::default().retry(Retry::never()), |call| async move {
+            if call.value == 2 { Err("no".into()) } else { Ok(call.value) }
+        })
+    });
+    let mut config = Config::new("test");
+    config.errors.processing = Policy::Continue;
+    let driver = TopologyTestDriver::new(topology, config).unwrap();
+    let input = driver.create_input_topic("in", Produced::<String, i64>::default());
+    (1..=3).for_each(|n| input.pipe("k", n).unwrap());
+    let output = driver.create_output_topic("out", Consumed::<String, i64>::default());
+    assert_eq!(output.read_to_vec().unwrap(), [("k".into(), 1), ("k".into(), 3)]);
 }

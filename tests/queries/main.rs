@@ -2,6 +2,7 @@
 
 mod http;
 mod instances;
+mod links;
 #[path = "../on_kafka/mod.rs"]
 mod on_kafka;
 mod services;

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// An example with a name, an address and a folder of its own.
-struct Service {
+pub struct Service {
     example: PathBuf,
     id: String,
     folder: PathBuf,
@@ -23,7 +23,7 @@ struct Service {
 
 impl Service {
     /// `None` where there is no Kafka to test against.
-    fn start(kafka: &Kafka, example: &str, id: &str, folder: &Path) -> Self {
+    pub fn start(kafka: &Kafka, example: &str, id: &str, folder: &Path) -> Self {
         let here = std::env::current_exe().expect("this program");
         let built = here.parent().and_then(Path::parent).expect("a target directory").join("examples").join(example);
         assert!(built.exists(), "{} is not built: cargo build --release --examples", built.display());
@@ -41,7 +41,7 @@ impl Service {
         service
     }
 
-    fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         let (name, folder) = (self.example.file_name().expect("a name").to_string_lossy(), &self.folder);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(&*name).join("kafka.toml");
         let mut command = Command::new(&self.example);
@@ -57,12 +57,12 @@ impl Service {
         self.running = Some(Program::spawn(command));
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.running.as_mut().expect("it runs").kill();
     }
 
     /// The code and the JSON of an answer; an error where nobody answers.
-    fn ask(&self, method: &str, path: &str, body: &Value) -> std::io::Result<(u16, Value)> {
+    pub fn ask(&self, method: &str, path: &str, body: &Value) -> std::io::Result<(u16, Value)> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         let (address, body) = (&self.address, if body.is_null() { String::new() } else { body.to_string() });
@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// Asks until the code is this one.
-    fn until(&self, method: &str, path: &str, body: &Value, code: u16) -> Value {
+    pub fn until(&self, method: &str, path: &str, body: &Value, code: u16) -> Value {
         let mut last = String::new();
         let log = || self.running.as_ref().map(Program::log).unwrap_or_default();
         until(&format!("{method} {path}\n{}", log()), || {

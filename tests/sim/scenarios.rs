@@ -1,7 +1,7 @@
 //! The topologies that are simulated, with inputs whose results do not depend on the order in which partitions are read.
 
 use std::time::Duration;
-use watersmeet::config::Optimization;
+use watersmeet::config::{Optimization, Policy};
 use watersmeet::prelude::*;
 use watersmeet::serdes::DefaultSerde;
 use watersmeet::testing::{Compare, Simulation};
@@ -21,6 +21,7 @@ pub const NAMES: &[&str] = &[
     "calls",
     "calls-behind-state",
     "calls-beside",
+    "calls-failing",
 ];
 
 /// The scenario of that name. The seed decides its settings, too.
@@ -64,17 +65,31 @@ pub fn scenario(name: &str, exactly_once: bool, seed: u64) -> Simulation {
                 .output("out", each)
         }
         "calls-beside" => Simulation::new(config, calls_beside).output("out", mapped).output("other", mapped),
+        "calls-failing" => {
+            let order = [CallOrder::None, CallOrder::Key, CallOrder::All][(seed / 11 % 3) as usize];
+            let mut config = config;
+            (config.errors.processing, config.errors.deserialization) = (Policy::DeadLetter, Policy::DeadLetter);
+            config.errors.dead_letter_topic = Some("dead".into());
+            Simulation::new(config, move || calls_failing(order)).output("out", mapped).output("dead", joined)
+        }
         "changes" => Simulation::new(config, move || changes(add)),
         _ => panic!("there is no scenario {name}: {NAMES:?}"),
     };
-    let simulation = ["in", "other", "out"].iter().fold(simulation, |s, topic| s.topic(topic, partitions));
+    let simulation = ["in", "other", "out", "dead"].iter().fold(simulation, |s, topic| s.topic(topic, partitions));
     let strings = Produced::<String, String>::default;
     let key = |n: u64| format!("k{}", (n * 7 + seed) % 9);
     let records = |from: u64, to: u64| (from..to).map(move |n| (key(n), n.to_string(), n as i64 * 10));
     let other = records(100, 120).chain(records(100, 110));
     let both = matches!(name, "join" | "stream-stream");
     let simulation = if both { simulation.input("other", strings(), other).expect("encodes") } else { simulation };
-    simulation.input("in", strings(), records(100, 160)).expect("encodes")
+    let simulation = simulation.input("in", strings(), records(100, 160)).expect("encodes");
+    if name != "calls-failing" {
+        return simulation;
+    }
+    // What is no text is a dead letter as soon as it is seen, while calls for earlier records are under way.
+    let no_text = (0..9).map(|n| (key(n), vec![0xff, n as u8], 700));
+    let simulation = simulation.input("in", Produced::<String, Vec<u8>>::default(), no_text).expect("encodes");
+    simulation.input("in", strings(), records(160, 180)).expect("encodes")
 }
 
 fn strings(builder: &StreamsBuilder, topic: &str) -> KStream<String, String> {
@@ -163,6 +178,23 @@ fn calls_beside() -> watersmeet::error::Result<Topology> {
     stream.to("other", Produced::default());
     let once = asked(stream.filter(|_, v| !v.ends_with('7')), CallOrder::All);
     asked(once, CallOrder::Key).to("out", Produced::default());
+    builder.build()
+}
+
+/// Some calls succeed the second time, and some never do.
+fn calls_failing(order: CallOrder) -> watersmeet::error::Result<Topology> {
+    let builder = StreamsBuilder::new();
+    let retry = Retry { pause: Duration::ZERO, ..Retry::times(1) };
+    let options = AsyncOptions::new(4).order(order).retry(retry);
+    let asked = strings(&builder, "in").map_async(options, |call| async move {
+        match call.value.as_bytes().last() {
+            Some(b'3') => Err(CallError::permanent("no")),
+            Some(b'5') => Err("never".into()),
+            Some(b'7') if call.attempt == 1 => Err("not yet".into()),
+            _ => Ok(format!("<{}>", call.value)),
+        }
+    });
+    asked.to("out", Produced::default());
     builder.build()
 }
 

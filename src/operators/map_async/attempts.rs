@@ -1,6 +1,6 @@
 //! One record's call with its repetitions, as it runs beside the stream threads.
 
-use super::gates::{Breaker, Pacer};
+use super::gates::{Breaker, Pacer, Passed};
 use super::options::{AsyncOptions, Retry};
 use crate::operators::process::RecordMetadata;
 use crate::record::Record;
@@ -58,7 +58,7 @@ impl CallError {
         Self { permanent: true, ..Self::passing(what) }
     }
 
-    /// Another attempt may succeed, but not before this time, as the service said (`Retry-After`).
+    /// Another attempt may succeed, but not before this time, as the service said (`Retry-After`), however long that is.
     pub fn after(pause: Duration, what: impl Display) -> Self {
         Self { after: Some(pause), ..Self::passing(what) }
     }
@@ -86,6 +86,9 @@ pub(crate) struct Attempts {
     pacer: Option<Pacer>,
     breaker: Option<Breaker>,
 }
+
+/// Why a call fails that is not made.
+const OPEN: &str = "the circuit breaker is open: the service has not answered lately";
 
 /// How a call has ended.
 pub(crate) struct Outcome<W> {
@@ -118,7 +121,7 @@ impl Attempts {
                 break Err(format!("{what}{times}"));
             }
             tracing::debug!("a call has failed and is made again: {what}");
-            let pause = after.unwrap_or_else(|| self.retry.backoff().before(retries));
+            let pause = self.retry.pause(retries, after);
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
@@ -128,17 +131,7 @@ impl Attempts {
     }
 
     async fn attempt<K, V, W>(&self, caller: &Caller<K, V, W>, call: Call<K, V>) -> Result<W, CallError> {
-        let passed = match &self.breaker {
-            None => None,
-            Some(breaker) => {
-                let refused =
-                    || CallError::permanent("the circuit breaker is open: the service has not answered lately");
-                Some(breaker.pass().await.ok_or_else(refused)?)
-            }
-        };
-        if let Some(pacer) = &self.pacer {
-            pacer.pass().await;
-        }
+        let passed = self.pass().await?;
         let result = match tokio::time::timeout(self.timeout, caller(call)).await {
             Ok(result) => result,
             Err(_) => Err(CallError::passing(format!("the call has not ended within {:?}", self.timeout))),
@@ -148,10 +141,28 @@ impl Attempts {
         }
         result
     }
+
+    /// Waits until a call may be made. What the circuit breaker says counts when it is its turn: while it waited for that the
+    /// service may have gone down.
+    async fn pass(&self) -> Result<Option<Passed<'_>>, CallError> {
+        loop {
+            let passed = match &self.breaker {
+                None => None,
+                Some(breaker) => Some(breaker.pass().await.ok_or_else(|| CallError::permanent(OPEN))?),
+            };
+            if let Some(pacer) = &self.pacer {
+                pacer.pass().await;
+            }
+            if passed.as_ref().is_none_or(Passed::holds) {
+                return Ok(passed);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::{CircuitBreaker, RateLimit};
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -199,9 +210,50 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_are_never_longer_than_the_longest() {
-        let pause_ms = |n| Retry::default().backoff().before(n).as_millis();
+        let pause_ms = |n| Retry::default().pause(n, None).as_millis();
         assert!((50..=100).contains(&pause_ms(0)));
         assert!((200..=400).contains(&pause_ms(2)));
         assert!((5_000..=10_000).contains(&pause_ms(30)));
+    }
+
+    #[test]
+    fn a_service_that_says_when_is_not_asked_earlier_nor_by_all_at_once() {
+        let told = Duration::from_secs(30);
+        let pauses: Vec<Duration> = (0..20).map(|n| Retry::default().pause(n, Some(told))).collect();
+        assert!(pauses.iter().all(|pause| (told..told + Duration::from_secs(1)).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+        let (outcome, made) = run(quick(1), 1, CallError::after(Duration::from_millis(30), "busy"));
+        assert!(made == 2 && outcome.nanos >= 30_000_000, "{} ns", outcome.nanos);
+    }
+
+    /// Calls that all fail at once, begun together: why, and how many were made.
+    fn together(options: AsyncOptions, count: u32) -> (Vec<String>, u32) {
+        let (made, attempts) = (Arc::new(AtomicU32::new(0)), Arc::new(Attempts::new(&options.retry(Retry::never()))));
+        let counted = made.clone();
+        let caller: Caller<u32, u32, u32> = Arc::new(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Err("down".into()) })
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let began = (0..count).map(|n| {
+            let (attempts, caller) = (attempts.clone(), caller.clone());
+            let call = Call { record: Record::new(n, n, 3), origin: None, attempt: 1 };
+            runtime.spawn(async move { attempts.run(caller, call).await.result.unwrap_err() })
+        });
+        let began: Vec<_> = began.collect();
+        let ended = began.into_iter().map(|call| runtime.block_on(call).unwrap()).collect();
+        (ended, made.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn calls_keep_to_the_rate_and_none_is_made_that_has_waited_for_it_while_the_service_went_down() {
+        let limit = RateLimit { per_second: 100.0, burst: 1 };
+        let breaker = CircuitBreaker { failures_max: 2, pause: Duration::from_secs(60), fail_fast: true };
+        let began = Instant::now();
+        let limited = AsyncOptions::new(8).rate_limit(limit);
+        assert_eq!(together(limited.clone(), 5), (vec!["down".into(); 5], 5));
+        assert!(began.elapsed() >= Duration::from_millis(40));
+        let (ended, made) = together(limited.circuit_breaker(breaker), 5);
+        assert_eq!((made, ended.iter().filter(|why| *why == OPEN).count()), (2, 3), "{ended:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! What calls of all tasks pass before they are made: the rate limit and the circuit breaker.
 
 use super::options::{CircuitBreaker, RateLimit};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -66,11 +66,15 @@ impl Breaker {
         Self { options, state: Mutex::new(State::Closed(0)), changed: Notify::new() }
     }
 
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until a call may be made; `None` where calls are to fail instead of waiting.
     pub(super) async fn pass(&self) -> Option<Passed<'_>> {
         loop {
             let until = {
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = self.lock();
                 match *state {
                     State::Closed(_) => return Some(Passed { breaker: self, trial: false, told: false }),
                     State::Open(until) if until <= Instant::now() => {
@@ -92,6 +96,11 @@ impl Breaker {
 }
 
 impl Passed<'_> {
+    /// Whether it may still be made, after it has waited for its turn.
+    pub(super) fn holds(&self) -> bool {
+        self.trial || matches!(*self.breaker.lock(), State::Closed(_))
+    }
+
     /// The service has answered, or not.
     pub(super) fn tell(mut self, answered: bool) {
         self.note(answered);
@@ -99,13 +108,18 @@ impl Passed<'_> {
 
     fn note(&mut self, answered: bool) {
         self.told = true;
-        let Breaker { options, state, changed } = self.breaker;
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Breaker { options, changed, .. } = self.breaker;
+        let mut state = self.breaker.lock();
         let open = || State::Open(Instant::now() + options.pause);
         *state = match (*state, answered) {
             // What began before it opened says nothing new.
             (other @ (State::Open(_) | State::Trying), _) if !self.trial => other,
-            (_, true) => State::Closed(0),
+            (before, true) => {
+                if before == State::Trying {
+                    tracing::info!("a call has succeeded: they are made again");
+                }
+                State::Closed(0)
+            }
             (State::Closed(failures), false) if failures + 1 < options.failures_max => State::Closed(failures + 1),
             (before, false) => {
                 if before != State::Trying {

@@ -48,9 +48,11 @@ impl Retry {
         Self { retries_max, ..Self::default() }
     }
 
-    /// Its pauses.
-    pub(super) fn backoff(&self) -> Backoff {
-        Backoff { first: self.pause, max: self.pause_max, jitter: self.jitter }
+    /// The pause before repetition `retries`; 0 is the first. A service that says when is not asked earlier, nor at once by all
+    /// that it has told so.
+    pub(super) fn pause(&self, retries: u32, after: Option<Duration>) -> Duration {
+        let backoff = Backoff { first: self.pause, max: self.pause_max, jitter: self.jitter };
+        after.map_or_else(|| backoff.before(retries), |after| after.saturating_add(backoff.before(0)))
     }
 }
 

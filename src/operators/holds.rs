@@ -196,13 +196,20 @@ impl Signal {
         Self { poll: Some(poll), ..Self::default() }
     }
 
-    /// Some work has ended.
+    /// Some work has ended. Whoever waits is woken once, until it looks again.
     pub fn notify(&self) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        if std::mem::replace(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner), true) {
+            return;
+        }
         self.changed.notify_all();
         if let Some(poll) = &self.poll {
             poll();
         }
+    }
+
+    /// The thread looks at what has ended from here on.
+    pub(crate) fn look(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     /// Waits until some work has ended since the last call, at most so long.

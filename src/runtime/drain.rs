@@ -29,7 +29,7 @@ impl Task {
     /// What is to be committed of an input: the offset of the first record that is not done, and the partition's time before it.
     pub(super) fn committable(&self, input: &Input) -> (i64, Timestamp) {
         let held = if self.holding.is_some() { self.cx.holds.first_of(&input.partition) } else { None };
-        held.unwrap_or((input.position, input.time_ms))
+        held.unwrap_or_else(|| (input.committable(), input.time_ms))
     }
 
     /// The record at `offset` of this input is processed now. How much has been produced before it.

@@ -73,8 +73,17 @@ impl Input {
         (self.position, self.time_ms) = (offset, time_ms);
     }
 
+    /// What is to be committed: the offset of the head, where there is one. What does not decode before it has been dealt
+    /// with (a dead letter is in the same transaction), and must not come again; nor must it where it is the head.
+    /// Source: Kafka Streams' `StreamTask.committableOffsetsAndMetadata`.
+    pub(crate) fn committable(&self) -> i64 {
+        let head = self.head.as_ref().map_or(0, |head| head.raw.meta.offset + i64::from(head.timestamp_ms < 0));
+        self.position.max(head)
+    }
+
     /// Drops what waits: it will be fetched again.
     pub(crate) fn forget_fetched(&mut self) {
+        self.position = self.committable();
         self.queue.clear();
         self.head = None;
         self.fetched = self.position;
@@ -194,6 +203,24 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(0, offset, timestamp_ms, None, None, Default::default());
         RawRecord { bytes: Rc::new(batch.bytes), meta: batch.records.remove(0) }
+    }
+
+    #[test]
+    fn what_does_not_decode_is_not_committed_to_come_again() {
+        let mut input = input();
+        for offset in 0..4 {
+            input.push(record(offset, if offset % 2 == 0 { 5 } else { -5 }));
+        }
+        let decodes =
+            |_: &Rc<TopicPartition>, raw: &RawRecord, _| Ok(Some(raw.meta.timestamp_ms).filter(|ms| *ms >= 0));
+        input.next_head(decodes).unwrap();
+        assert_eq!(input.committable(), 0);
+        for committable in [2, 4] {
+            let head = input.take().unwrap();
+            input.processed(head.raw.meta.offset);
+            input.next_head(decodes).unwrap();
+            assert_eq!(input.committable(), committable);
+        }
     }
 
     fn input() -> Input {

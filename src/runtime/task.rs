@@ -311,7 +311,7 @@ impl Task {
 
     /// How far the input `tp` has been processed; `None` where it is no input of this task.
     pub(crate) fn position(&self, tp: &TopicPartition) -> Option<i64> {
-        self.inputs.iter().find(|input| *input.partition == *tp).map(|input| input.position)
+        self.inputs.iter().find(|input| *input.partition == *tp).map(Input::committable)
     }
 
     /// What its stores still have to restore; `now_nanos` as the clock that the restore started on.

@@ -359,6 +359,7 @@ impl StreamThread {
     }
 
     fn process(&mut self) -> Result<usize> {
+        self.clients.work_ended.look();
         let now_ms = self.app.shared.clock.now_ms();
         let (mut processed, mut uncommitted_bytes) = (0, 0);
         let limit = self.app.config.buffered_records_per_partition;

@@ -96,11 +96,8 @@ impl<K: Data, V: Data> KStream<K, V> {
     ) -> KStream<K2, V2> {
         let name = self.graph.next_name(&format!("KSTREAM-{operator}"));
         let changes_key = matches!(role, Role::KeyChanging);
-        let makes_records = !matches!(role, Role::Plain);
-        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| match makes_records {
-            true => writer.processor(name, parents, make),
-            false => writer.passing(name, parents, make),
-        };
+        // Also who only looks at records sends new ones, as Kafka Streams' fixed-key processors do.
+        let write = move |writer: &mut Writer, name: &str, parents: &[NodeId]| writer.processor(name, parents, make);
         let (parents, write) = (vec![self.node], Some(Box::new(write) as _));
         let node = self.graph.add(GraphNode { name, parents, role, write, ..GraphNode::default() });
         let stream = KStream::new(self.graph.clone(), node, self.sources.clone(), serdes);

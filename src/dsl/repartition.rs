@@ -8,7 +8,7 @@ use crate::operators::Build;
 use crate::operators::filter::Filter;
 use crate::operators::sink::{Encode, Partitioning};
 use crate::operators::source::{Decode, TimestampsOf};
-use crate::operators::{ErasedPort, Port, join_children, share};
+use crate::operators::{Anew, ErasedPort, Port, join_children, share};
 use crate::record::{Data, Nullable};
 use crate::serdes::SerdeRef;
 use crate::topology::{Node, NodeId, NodeKind, Recipe, SinkTopic, Source, TopicName};
@@ -75,9 +75,10 @@ struct Typed<K, V> {
 
 impl<K: Data, V: Data> Ports for Typed<K, V> {
     fn filter(&self, drop_null_keys: bool) -> Recipe {
-        let make = move |_: &mut Build, children: Vec<ErasedPort>| {
+        let make = move |build: &mut Build, children: Vec<ErasedPort>| {
             let keep = move |key: &K, _: &V| !(drop_null_keys && key.is_null());
-            let port: Port<K, V> = Box::new(Filter { keep, out: join_children::<K, V>(children) });
+            let out = Anew::of(build, join_children::<K, V>(children));
+            let port: Port<K, V> = Box::new(Filter { keep, out });
             Box::new(port) as ErasedPort
         };
         Recipe { make: Arc::new(make), share: share::<K, V> }

@@ -70,7 +70,7 @@ impl Writer {
         make: impl Fn(&mut Build, Port<K2, V2>) -> Port<K, V> + Send + Sync + 'static,
     ) -> NodeId {
         self.passing(name, parents, move |build: &mut Build, out: Port<K2, V2>| {
-            let out = if build.dead_letters { Box::new(Anew { out }) } else { out };
+            let out = Anew::of(build, out);
             make(build, out)
         })
     }

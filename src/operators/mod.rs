@@ -100,6 +100,13 @@ pub(crate) struct Anew<K, V> {
     pub(crate) out: Port<K, V>,
 }
 
+impl<K: 'static, V: 'static> Anew<K, V> {
+    /// `out` as one who sends new records has it.
+    pub(crate) fn of(build: &Build, out: Port<K, V>) -> Port<K, V> {
+        if build.dead_letters { Box::new(Self { out }) } else { out }
+    }
+}
+
 impl<K, V> Push<K, V> for Anew<K, V> {
     fn push(&mut self, cx: &mut Cx, record: Record<K, V>) -> Result {
         let bytes = cx.current.as_ref().map(|c| (c.raw.meta.key.clone(), c.raw.meta.value.clone()));

@@ -85,19 +85,21 @@ fn unusable(path: &Path, error: impl std::fmt::Display) -> SearchError {
     SearchError::Refused(format!("{} cannot be used: {error}", path.display()))
 }
 
-/// What tantivy says. A full disk may have room again; it is told in many ways.
+/// What tantivy says. A full disk, which may have room again, is told in many ways: what is not known to stay is worth another
+/// attempt.
 fn failed(error: TantivyError) -> SearchError {
     match error {
         TantivyError::LockFailure(LockError::LockBusy, _) => {
             SearchError::Refused("another process has the index open for writing".into())
         }
+        TantivyError::DataCorruption(_)
+        | TantivyError::DeserializeError(_)
+        | TantivyError::FieldNotFound(_)
+        | TantivyError::IncompatibleIndex(_)
+        | TantivyError::InvalidArgument(_)
+        | TantivyError::SchemaError(_) => SearchError::Refused(error.to_string()),
         TantivyError::IoError(error) => SearchError::unavailable(error),
-        TantivyError::LockFailure(..)
-        | TantivyError::OpenDirectoryError(_)
-        | TantivyError::OpenReadError(_)
-        | TantivyError::OpenWriteError(_)
-        | TantivyError::ErrorInThread(_) => SearchError::unavailable(error),
-        other => SearchError::Refused(other.to_string()),
+        other => SearchError::unavailable(other),
     }
 }
 

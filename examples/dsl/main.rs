@@ -1,5 +1,5 @@
 //! What the DSL can do, one small program each. They run in the test driver, so no Kafka is needed:
-//! `cargo run --release --example dsl` runs all of them, `… -- windows joins` those named.
+//! `./dev example dsl` runs all of them, `./dev example dsl windows joins` those named.
 
 mod capabilities;
 

@@ -137,7 +137,8 @@ fn instances_take_over_from_each_other() {
 fn a_restore_waits_for_what_is_committed_and_not_yet_seen() {
     let ((broker, _), dir) = (broker(), tempfile::tempdir().expect("a folder"));
     let streams = start(&broker, "p", dir.path(), 1);
-    check(&broker, 0);
+    // All stores are open: what comes now is one transaction.
+    assert!(streams.wait_for(&[State::Running], PATIENCE));
     broker.hold_markers(true);
     produce(&broker, 0..100);
     wait_until("the group has committed", || {
